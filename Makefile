@@ -1,0 +1,80 @@
+# One command each; every target makes the environment that it needs in $(VENV) by itself.
+#   make PYTHON=python3.12 ...     another interpreter (only when $(VENV) is made anew: make clean first)
+#   make test ARGS="-k drain -x"   arguments for pytest
+
+PYTHON        ?= python3
+VENV          ?= .venv
+ARGS          ?=
+ONCE          ?=
+CHAOS_SECONDS ?= 300
+# Which Django each Python is tested with.
+MATRIX        ?= 3.11:5.2 3.12:6.0 3.13:6.1
+
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help test lint format demo chaos bench test-matrix wheel clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: $(VENV)/.dev ## Run every test (ARGS="..." goes to pytest)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style (ruff) and types (mypy strict)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev ## Put the code into its one format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+demo: $(VENV)/.demo ## Show it at work (ONCE=1 ends by itself; DATABASE_URL=postgres://... instead of SQLite)
+	$(VENV)/bin/python django_app/manage.py demo $(if $(filter 1,$(ONCE)),--once) $(ARGS)
+
+chaos: $(VENV)/.dev ## Kill at random for CHAOS_SECONDS (300) and count what is lost
+	JOBSUP_CHAOS_SECONDS=$(CHAOS_SECONDS) $(VENV)/bin/python -m pytest tests/system/test_chaos.py \
+		--timeout=$$(( $(CHAOS_SECONDS) + 300 )) -v $(ARGS)
+
+bench: $(VENV)/.dev ## Measure rates, latencies, memory
+	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+test-matrix: ## Run every test on each Python found here, with its Django (MATRIX="3.12:6.0 ...")
+	@missing=; passed=; failed=; \
+	for pair in $(MATRIX); do \
+		version=$${pair%%:*}; django=$${pair#*:}; \
+		python=$$(.ci/find-python "$$version") || { missing="$$missing $$version"; continue; }; \
+		echo "== Python $$version, Django $$django"; \
+		if $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" DJANGO="Django~=$$django.0"; \
+		then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; \
+	[ -z "$$missing" ] || echo "Not tested, because no such Python was found:$$missing"; \
+	[ -z "$$passed" ] || echo "Passed on Python:$$passed"; \
+	[ -z "$$failed" ] || { echo "Failed on Python:$$failed"; exit 1; }; \
+	[ -n "$$passed" ] || exit 1
+
+wheel: $(VENV)/.dev ## Build dist/*.whl
+	$(VENV)/bin/python -m build --wheel
+
+clean: ## Remove environments, caches and builds
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environments: the stamp is younger than pyproject.toml once everything in it is installed.
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]' $(if $(DJANGO),'$(DJANGO)')
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "jobsup needs Python 3.11 or newer, and '$(PYTHON)' is not: try make PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian: python3-venv)"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)

@@ -1,0 +1,8 @@
+"""The demo behind any WSGI server: a view only inserts rows, so it works the same from each."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo.settings")
+application = get_wsgi_application()

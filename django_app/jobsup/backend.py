@@ -1,0 +1,98 @@
+"""The backend of `django.tasks`: jobs are rows, an enqueue is one INSERT in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
+from jobsup.tasks import MAX_ATTEMPTS_MAX, JobsupTask
+from jobsup.text import dump
+
+if TYPE_CHECKING:
+    from jobsup.store import Store
+
+_PK_MAX = 2**63 - 1
+
+
+class JobsupBackend(BaseTaskBackend):
+    """Stores jobs in the database for `manage.py jobsupervisor` to run."""
+
+    task_class = JobsupTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    @cached_property
+    def store(self) -> Store:
+        """The jobs; made at the first use, since Django makes backends while modules are still being imported."""
+        from jobsup import conf
+        from jobsup.store import Store
+
+        settings = conf.load()
+        return Store(crash_attempts=settings.crash_attempts, notify=settings.notify)
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse a task that cannot be run.
+
+        Raises:
+            InvalidTask: says why.
+        """
+        super().validate_task(task)
+        if len(task.module_path) > 255:
+            raise InvalidTask(f"The path of the task is longer than 255 characters: {task.module_path[:80]}...")
+        attempts = getattr(task, "max_attempts", None)
+        if attempts is not None and (
+            isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_ATTEMPTS_MAX
+        ):
+            raise InvalidTask(f"max_attempts is {attempts!r}: expected a whole number from 1 to {MAX_ATTEMPTS_MAX}.")
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Insert a job; it exists when the caller's transaction commits and never did if that rolls back.
+
+        Raises:
+            InvalidTask: the task cannot be run.
+            TypeError, ValueError: the arguments cannot be stored as JSON.
+        """
+        from jobsup.results import new_result
+        from jobsup.sql import NewRow
+
+        self.validate_task(task)
+        arguments = dump({"args": args, "kwargs": kwargs}, f"the arguments of {task.module_path}")
+        row = NewRow(
+            task=task.module_path,
+            queue=task.queue_name,
+            backend=self.alias,
+            priority=int(task.priority),
+            arguments=arguments,
+            run_after=task.run_after,
+            max_attempts=getattr(task, "max_attempts", None),
+        )
+        pk, enqueued_at = self.store.enqueue(row)
+        result = new_result(task, pk, enqueued_at, arguments)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str) -> Any:
+        """Return a job's result as it stands.
+
+        Raises:
+            TaskResultDoesNotExist: there is no such job, or no such task any more.
+        """
+        from jobsup.errors import TaskNotFound
+        from jobsup.results import result_of, task_of
+
+        try:
+            pk = int(result_id)
+        except (TypeError, ValueError):
+            pk = -1
+        found = self.store.get(pk) if 0 < pk <= _PK_MAX else None
+        if found is None:
+            raise TaskResultDoesNotExist(result_id)
+        row, failures = found
+        try:
+            return result_of(task_of(row), row, failures)
+        except TaskNotFound as error:
+            raise TaskResultDoesNotExist(f"{result_id}: {error}") from error

@@ -1,0 +1,114 @@
+"""The tables: jobs, the failed attempts of some of them, and the runs of supervisors.
+
+Only `jobsup.store` writes to them. Statuses are small integers and stand as literals in the conditions of the partial
+indexes, so that the same literals in a statement let the planner use them.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Status(models.IntegerChoices):
+    """Where a job is in its life."""
+
+    READY = 0, "ready"  # waits for a worker
+    SCHEDULED = 1, "scheduled"  # waits for its time; shown to django.tasks as READY
+    RUNNING = 2, "running"  # belongs to a supervisor's run; `worker` is set once it is known to have started
+    SUCCESSFUL = 3, "successful"
+    FAILED = 4, "failed"
+    CANCELLED = 5, "cancelled"  # shown to django.tasks as FAILED
+
+
+class Job(models.Model):
+    """One call of a task: enqueued, claimed by a supervisor, run by a worker, finished."""
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.CharField(max_length=255)
+    """Dotted path of the task."""
+    queue = models.CharField(max_length=64)
+    backend = models.CharField(max_length=64)
+    """Alias in the TASKS setting."""
+    priority = models.SmallIntegerField(default=0)
+    status = models.SmallIntegerField(choices=Status, default=Status.READY)
+    arguments = models.TextField()
+    """JSON, {"args": [...], "kwargs": {...}}. Text, since jsonb refuses NUL and lone surrogates and reorders keys."""
+    run_after = models.DateTimeField(null=True)
+    max_attempts = models.SmallIntegerField(null=True)
+    attempt = models.SmallIntegerField(default=0)
+    """Number of the present or latest attempt; counted up by the claim, down again when it was never started."""
+    claimed_by = models.BigIntegerField(null=True)
+    """Id of the `Supervisor` row; stays after the finish. No foreign key: its check would double the claim's cost."""
+    worker = models.CharField(max_length=160, default="")
+    """Who runs or ran the present attempt; empty until that is known."""
+    enqueued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    """When the first attempt began."""
+    last_attempted_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    result = models.TextField(null=True)  # noqa: DJ001  # NULL: there is none; "null" is the result None as JSON
+
+    class Meta:
+        indexes = [
+            # The claim: equality on the queue, then the order of the work, so it reads just the rows it takes.
+            models.Index(fields=["queue", "-priority", "id"], condition=models.Q(status=0), name="jobsup_job_ready"),
+            # What has come due, and when the next one will.
+            models.Index(fields=["run_after"], condition=models.Q(status=1), name="jobsup_job_due"),
+            # What a dead run of a supervisor left behind; as small as the number of claimed jobs.
+            models.Index(fields=["claimed_by"], condition=models.Q(status=2), name="jobsup_job_claimed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.pk} {self.task}"
+
+
+class FailedAttempt(models.Model):
+    """An attempt that did not succeed: the exception that it raised, or how its worker ended."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="failed_attempts")
+    attempt = models.SmallIntegerField()
+    worker = models.CharField(max_length=160)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    exception_class_path = models.CharField(max_length=255)
+    traceback = models.TextField()
+    """The traceback, or one sentence where there is none."""
+
+    class Meta:
+        constraints = [
+            # One account for each attempt, whoever gives it.
+            models.UniqueConstraint(fields=["job", "attempt"], name="jobsup_failed_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} of job {self.job_id}"
+
+
+class Supervisor(models.Model):
+    """One run of a supervisor, from its start to its end; its id is what it claims jobs with."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=64)
+    node = models.CharField(max_length=64)
+    """The machine."""
+    runfile = models.CharField(max_length=32)
+    """Identity of the run file: a later holder of the same file knows that this run is over."""
+    pid = models.IntegerField()
+    state = models.CharField(max_length=16)
+    """As in `spawnpool.states.SupervisorState`; "lost" for a run that somebody else declared over."""
+    lease_s = models.FloatField()
+    """How old the beat may become, in seconds; on the row, so that runs with other settings judge it rightly."""
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            # The runs that are not over: what a beat looks through, however many runs there have been.
+            models.Index(
+                fields=["beat_at"], condition=~models.Q(state__in=("stopped", "lost")), name="jobsup_supervisor_live"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"supervisor {self.name} on {self.node} (run {self.pk})"

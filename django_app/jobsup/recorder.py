@@ -1,0 +1,185 @@
+"""Records the ends of jobs in the database: several short ones in one statement, none later than 10 ms.
+
+The worker's main thread records between jobs. When a job runs on while earlier ones wait to be recorded, a helper
+thread, started at the first need, records them on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
+
+from jobsup.hygiene import drop
+from jobsup.models import Status
+from jobsup.store import Failure, Outcome, Store
+from spawnpool.errors import SourceUnavailable
+
+LATEST_S = 0.010
+"""How long an end may wait to be recorded (design: 10 ms)."""
+TOGETHER_MAX = 500
+RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+
+T = TypeVar("T")
+_log = logging.getLogger("jobsup.worker")
+
+
+class Entry(NamedTuple):
+    """A job that returned, with its times on the monotonic clock; `outcome` is None if it was not ours to run."""
+
+    pk: int
+    outcome: Outcome | None
+    started_at: float
+    ended_at: float
+    recorded: Callable[[], None] | None = None
+    """Called in the main thread once the outcome was accepted."""
+
+
+class Recorder:
+    """The outcomes of one worker on their way into the database.
+
+    Args:
+        store: where they go.
+        run: the supervisor's run that owns the jobs.
+        settled: told the last key of every batch that needs no more care.
+    """
+
+    def __init__(self, store: Store, run: int, settled: Callable[[int], None]) -> None:
+        self._store, self._run, self._settled = store, run, settled
+        self._entries: list[Entry] = []
+        self._recorded: list[Entry] = []
+        self._listing = threading.Lock()  # of the two lists; held for an instant
+        self._writing = threading.Lock()  # held while writing, so that batches are settled in the lane's order
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, entry: Entry) -> None:
+        """Take in the end of a job."""
+        with self._listing:
+            self._entries.append(entry)
+
+    def is_due(self) -> bool:
+        """Tell whether the oldest end has waited long enough, or too many wait."""
+        with self._listing:
+            entries = self._entries
+            return bool(entries) and (
+                len(entries) >= TOGETHER_MAX or time.monotonic() - entries[0].ended_at >= LATEST_S * 0.8
+            )
+
+    def flush(self) -> None:
+        """Record everything that waits; from the main thread, between jobs.
+
+        Raises:
+            SourceUnavailable: the database could not be reached for several seconds.
+        """
+        self._flush()
+        with self._listing:
+            recorded, self._recorded = self._recorded, []
+        for entry in recorded:
+            if entry.recorded is not None:
+                entry.recorded()
+
+    def guard(self) -> None:
+        """Have the helper thread record what waits, should the next job take longer than that may wait."""
+        if self._entries and not self._wanted.is_set():
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="jobsup-recorder", daemon=True)
+                self._thread.start()
+            self._wanted.set()
+
+    def _watch(self) -> None:
+        while self._wanted.wait():
+            while self._entries:
+                time.sleep(LATEST_S / 4)
+                if self.is_due():
+                    self._flush_late()
+            self._wanted.clear()
+            if self._entries:  # came in between the last look and the clear
+                self._wanted.set()
+
+    def _flush_late(self) -> None:
+        try:
+            self._flush()
+        except (DatabaseError, SourceUnavailable) as error:
+            _log.warning("the ends of some jobs wait: %s", error)
+        finally:
+            connections[self._store.alias].close()
+
+    def _flush(self) -> None:
+        with self._writing:
+            with self._listing:
+                entries, self._entries = self._entries, []
+            if not entries:
+                return
+            try:
+                self._write(entries)
+            except BaseException:
+                with self._listing:
+                    self._entries = entries + self._entries
+                raise
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        outcomes = [_aged(entry.outcome, entry) for entry in entries if entry.outcome is not None]
+        accepted = self._finish(outcomes) if outcomes else set()
+        for outcome in outcomes:
+            if outcome.row.pk not in accepted:
+                _log.warning(
+                    "late result refused: attempt %d of job %d is owned by somebody else by now",
+                    outcome.row.attempt,
+                    outcome.row.pk,
+                )
+        with self._listing:
+            self._recorded += [entry for entry in entries if entry.pk in accepted]
+        self._settled(entries[-1].pk)
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> set[int]:
+        """Write outcomes; one that the database refuses as data is told as that job's failure."""
+        try:
+            return insist(
+                lambda: self._store.finish(self._run, outcomes), self._store.alias, "outcomes cannot be recorded"
+            )
+        except DatabaseError as error:
+            if len(outcomes) == 1:
+                return self._store.finish(self._run, [_stub(outcomes[0], error)])
+        return set().union(*(self._finish([outcome]) for outcome in outcomes))
+
+
+def insist(operation: Callable[[], T], alias: str, what: str) -> T:
+    """Do a database operation that may be repeated, over new connections if need be, for some seconds.
+
+    Args:
+        operation: what to do; commits by itself.
+        alias: of the database whose connection is dropped after a failure.
+        what: the trouble, for the error.
+
+    Raises:
+        SourceUnavailable: the database could not be reached all the while.
+        DatabaseError: it was reached and refused.
+    """
+    last = ""
+    for delay_s in RETRY_S:
+        time.sleep(delay_s)
+        try:
+            return operation()
+        except (OperationalError, InterfaceError) as error:
+            last = str(error).strip()
+            drop(connections[alias])
+    raise SourceUnavailable(f"{what} in the database {alias!r}: {last}")
+
+
+def _aged(outcome: Outcome, entry: Entry) -> Outcome:
+    now = time.monotonic()
+    row = outcome.row._replace(started_ago_s=now - entry.started_at, ended_ago_s=now - entry.ended_at)
+    return replace(outcome, row=row)
+
+
+def _stub(outcome: Outcome, error: Exception) -> Outcome:
+    """Return the failure that stands for an outcome which the database does not take."""
+    sentence = f"the outcome could not be stored: {type(error).__name__}".encode("ascii", "replace").decode()
+    row = outcome.row._replace(status=Status.FAILED, result=None)
+    return Outcome(row, Failure("jobsup.errors.JobsupError", sentence))

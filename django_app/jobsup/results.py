@@ -1,0 +1,107 @@
+"""Rows as what `django.tasks` shows to its users: TaskResult, with every field true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from jobsup.compat import Task, TaskError, TaskResult, TaskResultStatus
+from jobsup.errors import TaskNotFound
+from jobsup.models import FailedAttempt, Status
+from jobsup.sql import LoadedRow
+
+_SHOWN = {
+    Status.READY: TaskResultStatus.READY,
+    Status.SCHEDULED: TaskResultStatus.READY,
+    Status.SUCCESSFUL: TaskResultStatus.SUCCESSFUL,
+    Status.FAILED: TaskResultStatus.FAILED,
+    Status.CANCELLED: TaskResultStatus.FAILED,
+}
+
+
+@lru_cache(maxsize=1024)
+def find_task(path: str) -> Any:
+    """Return the task at a dotted path.
+
+    Raises:
+        TaskNotFound: there is none, or its module cannot be imported.
+    """
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise TaskNotFound(f"no task {path}: {error}") from error
+    if not isinstance(found, Task):
+        raise TaskNotFound(f"no task {path}: what stands there is no task; was the decorator @task removed?")
+    return found
+
+
+def task_of(row: LoadedRow) -> Any:
+    """Return the task of a job as it was enqueued, with that job's priority, queue and time.
+
+    Raises:
+        TaskNotFound: the path leads to no task.
+    """
+    task = find_task(row.task)
+    own = (row.priority, row.queue, row.run_after, row.backend)
+    if own == (task.priority, task.queue_name, task.run_after, task.backend):
+        return task
+    # Made field by field: a queue that was removed from the settings must not make its old results unreadable.
+    copy = object.__new__(type(task))
+    for field in fields(task):
+        object.__setattr__(copy, field.name, getattr(task, field.name))
+    for name, value in zip(("priority", "queue_name", "run_after", "backend"), own, strict=True):
+        object.__setattr__(copy, name, value)
+    return copy
+
+
+def new_result(task: Any, pk: int, enqueued_at: datetime, arguments: str) -> Any:
+    """Return the result of a job that was just enqueued."""
+    return _result(task, pk, TaskResultStatus.READY, arguments, task.backend, enqueued_at=enqueued_at)
+
+
+def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Any:
+    """Return the result of a job as it stands."""
+    status = _SHOWN.get(Status(row.status))
+    begun = bool(row.worker) and len(failures) < row.attempt
+    if status is None:  # owned by a supervisor: RUNNING as soon as a worker is known to have begun
+        status = TaskResultStatus.RUNNING if begun else TaskResultStatus.READY
+    result = _result(
+        task,
+        row.id,
+        status,
+        row.arguments,
+        row.backend,
+        enqueued_at=row.enqueued_at,
+        started_at=row.started_at,
+        last_attempted_at=row.last_attempted_at,
+        finished_at=row.finished_at,
+        errors=[
+            TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
+            for failure in failures
+        ],
+        worker_ids=[failure.worker for failure in failures] + [row.worker] * begun,
+    )
+    if row.result is not None:
+        object.__setattr__(result, "_return_value", json.loads(row.result))
+    return result
+
+
+def _result(task: Any, pk: int, status: TaskResultStatus, arguments: str, backend: str, **times: Any) -> Any:
+    given = json.loads(arguments)
+    empty: dict[str, Any] = {
+        "started_at": None,
+        "last_attempted_at": None,
+        "finished_at": None,
+        "errors": [],
+        "worker_ids": [],
+    }
+    return TaskResult(
+        task=task, id=str(pk), status=status, args=given["args"], kwargs=given["kwargs"], backend=backend,
+        **(empty | times),
+    )  # fmt: skip

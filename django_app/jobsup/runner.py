@@ -1,0 +1,196 @@
+"""What a worker does with primary keys: load the rows, run the tasks, keep the outcomes for the recorder.
+
+The worker keeps its database connections from job to job, whatever CONN_MAX_AGE says: their number is bounded by
+workers x aliases (and one more per worker while its recorder's helper thread writes).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import django
+from django.utils import timezone
+
+from spawnpool.source import Reports
+
+
+class Runner:
+    """One worker's runner; made in the fresh process, before anything of Django is set up.
+
+    Args:
+        number: the worker's place in its pool.
+        reports: where settled keys are reported.
+        run: id of the supervisor's run.
+        verbosity: of the logging.
+    """
+
+    def __init__(self, number: int, reports: Reports, run: int, verbosity: int) -> None:
+        django.setup()
+        from jobsup import conf, logs
+        from jobsup.recorder import Recorder
+        from jobsup.store import Store
+
+        logs.set_up(verbosity)
+        self._conf = conf.load()
+        self._worker = conf.worker_id(self._conf.node_name, number, os.getpid())
+        self._run = run
+        self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
+        self._store.sql.connection.ensure_connection()
+        self._recorder = Recorder(self._store, run, reports.settled)
+        self._jobs: dict[int, tuple[Any, Any]] = {}
+        self._rested = False
+        self._at_once = False  # the last job's end may not wait
+        self._log = logging.getLogger("jobsup.worker")
+
+    def limits(self) -> Mapping[str, float]:
+        """Return the limits that this fresh process reads from the settings."""
+        return {
+            "workers": self._conf.workers,
+            "grace_s": self._conf.grace_s,
+            "boot_timeout_s": self._conf.boot_timeout_s,
+        }
+
+    def load(self, pks: Sequence[int]) -> None:
+        """Fetch the rows of a hand of keys by one query, over a new connection if the old one died."""
+        from jobsup.hygiene import check_connections
+        from jobsup.recorder import insist
+
+        if self._rested:
+            self._rested = False
+            check_connections()
+        found = insist(lambda: self._store.get_many(pks), self._store.alias, "jobs cannot be read")
+        self._jobs = {row.id: (row, failures) for row, failures in found}
+
+    def describe(self, pk: int) -> str:
+        """Return the words for the process title."""
+        job = self._jobs.get(pk)
+        return f"job {pk}" if job is None else f"job {pk} {job[0].task}"
+
+    def run(self, pk: int) -> None:
+        """Run one job and keep its outcome."""
+        from jobsup.models import Status
+        from jobsup.recorder import LATEST_S, Entry
+
+        self._recorder.guard()
+        row, failures = self._jobs.pop(pk, (None, None))
+        started_at = time.monotonic()
+        if row is None or row.claimed_by != self._run or row.status != Status.RUNNING:
+            self._log.warning("job %d is left out: it was deleted or is owned by somebody else by now", pk)
+            self._recorder.keep(Entry(pk, None, started_at, started_at))
+            self._at_once = True
+            return
+        outcome, recorded = self._attempt(row, failures)
+        ended_at = time.monotonic()
+        self._recorder.keep(Entry(pk, outcome, started_at, ended_at, recorded))
+        self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
+
+    def _attempt(self, row: Any, failures: Sequence[Any]) -> tuple[Any, Any]:
+        """Run a job's function; return its outcome and what to do when that is recorded."""
+        from jobsup import logs
+        from jobsup.compat import TaskContext, task_started
+        from jobsup.results import result_of, task_of
+        from jobsup.text import dump
+
+        result = None
+        logs.set_current(logs.CurrentJob(row.id, row.task, row.attempt))
+        try:
+            now = timezone.now()
+            task = task_of(row)
+            row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
+            result = result_of(task, row, failures)
+            task_started.send_robust(type(task.get_backend()), task_result=result)
+            context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
+            payload = dump(task.call(*context, *result.args, **result.kwargs), "the result")
+        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
+            return self._failed(row, result, error)
+        finally:
+            logs.set_current(None)
+        return self._succeeded(row, result, payload)
+
+    def _succeeded(self, row: Any, result: Any, payload: str) -> tuple[Any, Any]:
+        from jobsup.compat import TaskResultStatus, task_finished
+        from jobsup.models import Status
+        from jobsup.sql import FinishRow
+        from jobsup.store import Outcome
+
+        outcome = Outcome(FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, 0.0, 0.0, 0.0))
+
+        def recorded() -> None:
+            object.__setattr__(result, "_return_value", json.loads(payload))
+            object.__setattr__(result, "finished_at", timezone.now())
+            object.__setattr__(result, "status", TaskResultStatus.SUCCESSFUL)
+            task_finished.send_robust(type(result.task.get_backend()), task_result=result)
+
+        return outcome, recorded
+
+    def _failed(self, row: Any, result: Any, error: BaseException) -> tuple[Any, Any]:
+        from jobsup.compat import TaskError, TaskResultStatus, task_finished
+        from jobsup.models import Status
+        from jobsup.sql import FinishRow
+        from jobsup.store import Failure, Outcome
+        from jobsup.text import class_path, traceback_text
+        from jobsup.verdicts import after_exception
+
+        verdict = after_exception(row.attempt, row.max_attempts)
+        failure = Failure(class_path(error), traceback_text(error))
+        outcome = Outcome(
+            FinishRow(row.id, row.attempt, verdict.status, None, self._worker, 0.0, 0.0, verdict.delay_s), failure
+        )
+
+        def recorded() -> None:
+            what = "failed" if verdict.status is Status.FAILED else f"failed, next attempt in {verdict.delay_s:g} s"
+            self._log.warning(
+                "job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, failure.exception_class_path
+            )
+            if result is None or verdict.status is not Status.FAILED:
+                return
+            result.errors.append(
+                TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
+            )
+            object.__setattr__(result, "finished_at", timezone.now())
+            object.__setattr__(result, "status", TaskResultStatus.FAILED)
+            try:
+                raise error  # noqa: TRY301  # so that receivers find it in sys.exc_info(), as Django's own do
+            except BaseException:  # noqa: BLE001
+                task_finished.send_robust(type(result.task.get_backend()), task_result=result)
+
+        return outcome, recorded
+
+    def tidy(self) -> None:
+        """Drop the connections that the job left in the middle of something."""
+        from jobsup.hygiene import tidy_connections
+
+        for alias in tidy_connections():
+            self._log.warning("the connection %r was dropped: the job left it unusable or in a transaction", alias)
+
+    def must_flush(self, *, more: bool) -> bool:
+        """Tell whether outcomes must be recorded now."""
+        return self._at_once or not more or self._recorder.is_due()
+
+    def flush(self) -> None:
+        """Record the outcomes that wait."""
+        self._recorder.flush()
+
+    def rest(self, idle_s: float) -> None:
+        """Let go of connections that have been idle for long; the others are checked before the next job."""
+        from django.db import connections
+
+        self._rested = True
+        if idle_s >= IDLE_CONNECTIONS_S:
+            connections.close_all()
+
+    def close(self) -> None:
+        """Record what waits and close every connection."""
+        from django.db import connections
+
+        self._recorder.flush()
+        connections.close_all()
+
+
+IDLE_CONNECTIONS_S = 300.0
+"""After how much idleness a worker closes its connections."""

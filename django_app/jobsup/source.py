@@ -1,0 +1,210 @@
+"""The supervisor's source of work over the database: the pool's `Source` in terms of the store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
+
+from jobsup.conf import Conf, worker_id
+from jobsup.models import Job, Status
+from jobsup.sql import UnsupportedDatabase
+from jobsup.store import Account, LostAttempt, Store
+from spawnpool.errors import SourceRefused, SourceUnavailable
+from spawnpool.runfile import RunFile
+from spawnpool.source import Loss, Running
+from spawnpool.states import Ended
+
+_log = logging.getLogger("jobsup.supervisor")
+
+
+class DatabaseSource:
+    """Claims jobs for one run of a supervisor and accounts for them.
+
+    Args:
+        conf: the settings.
+        queues: which to serve, None for all.
+        runfile: held by this process; proves that an earlier run with it is over.
+        verbosity: of the workers' logging.
+    """
+
+    def __init__(self, conf: Conf, queues: Sequence[str] | None, runfile: RunFile, verbosity: int) -> None:
+        try:
+            self._store = Store(crash_attempts=conf.crash_attempts, notify=conf.notify)
+        except UnsupportedDatabase as error:
+            raise SourceRefused(str(error)) from error
+        self._conf, self._queues, self._runfile, self._verbosity = conf, queues, runfile, verbosity
+        self._run = 0
+        self._more = True  # the last claim left something
+        self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
+        self._fd: int | None = None
+
+    @property
+    def poll_interval_s(self) -> float:
+        """How often to look for work when nothing wakes the supervisor."""
+        return self._store.sql.poll_interval_s if self._conf.notify else min(1.0, self._store.sql.poll_interval_s)
+
+    def open(self) -> Sequence[int]:
+        """Register this run and take over what the previous holder of the run file left."""
+        self._refuse_what_cannot_work()
+        with self._reachable():
+            self._find_tables()
+            self._store.sql.prepare()
+            self._run = self._store.begin_run(
+                self._conf.name, self._conf.node_name, self._runfile.identity, os.getpid(), self._conf.lease_s
+            )
+            self._recover()
+        return self._run, self._verbosity
+
+    def claim(self, limit: int) -> Sequence[int]:
+        """Claim jobs; where the database tells every change, a look without one costs no statement that writes."""
+        with self._reachable():
+            if self._conf.notify:
+                self._store.sql.connection.ensure_connection()
+                self._fd = self._store.sql.listen()
+            due = self._due_at is not None and time.monotonic() >= self._due_at
+            if self._store.sql.tells_every_change and not (self._store.sql.changed() or self._more or due):
+                return []
+            if due:
+                self._store.sql.promote()
+            pks = self._store.claim(self._run, self._queues, limit)
+            self._more = bool(pks)
+            if not pks:
+                due_in_s = self._store.sql.next_due_s()
+                self._due_at = None if due_in_s is None else time.monotonic() + due_in_s
+            return pks
+
+    def release(self, pks: Sequence[int]) -> None:
+        """Give back what was never started."""
+        with self._reachable():
+            self._store.release(self._run, pks)
+
+    def running(self, marks: Sequence[Running]) -> None:
+        """Show long jobs as running."""
+        with self._reachable():
+            for mark in marks:
+                worker = f"{self._conf.node_name}:worker {mark.worker}"
+                self._store.mark_running(self._run, mark.pk, worker, mark.for_s)
+
+    def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
+        """Account for the jobs of a worker that ended."""
+        with self._reachable():
+            return {account.pk: str(account) for account in self._store.lost(self._run, self._attempts(losses))}
+
+    def beat(self, state: str) -> None:
+        """Renew the lease and take over the jobs of runs whose own is over.
+
+        Raises:
+            SourceRefused: this run was declared lost and its jobs were given to others.
+        """
+        with self._reachable():
+            if not self._store.beat(self._run, state):
+                raise SourceRefused(
+                    "this supervisor was silent for longer than its lease and its jobs were given to others: it ends"
+                )
+            self._recover()
+
+    def next_due_s(self) -> float | None:
+        """Return in how many seconds the next scheduled job is due."""
+        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is ready, running or to be tried again."""
+        with self._reachable():
+            return self._store.is_empty(self._queues)
+
+    def wakeup_fd(self) -> int | None:
+        """Return the descriptor of the connection that listens."""
+        return self._fd
+
+    def woken(self) -> bool:
+        """Tell whether a notification has arrived."""
+        if self._fd is None:
+            return False
+        try:
+            return self._store.sql.changed()
+        except Exception:  # noqa: BLE001  # the connection is gone, in the driver's words; the next claim tells
+            self.before_check()
+            return True
+
+    def before_check(self) -> None:
+        """Close the connections of every alias."""
+        self._fd = None
+        self._more = True  # a wake-up may be lost while nothing listens
+        connections.close_all()
+
+    def close(self, *, finished: bool) -> None:
+        """End the run; one that owes something stays open, for its successor to recover."""
+        try:
+            if finished and self._run:
+                self._store.end_run(self._run)
+        except DatabaseError as error:
+            _log.warning("the end of this run cannot be recorded: %s", error)
+        finally:
+            connections.close_all()
+
+    def _attempts(self, losses: Sequence[Loss]) -> Iterator[LostAttempt]:
+        for loss in losses:
+            who = f"worker {loss.worker} (pid {loss.pid}) {loss.words}"
+            if loss.ran_s is None:
+                words = f"{who} after the job had returned and before that was recorded"
+            else:
+                words = f"{who} while running the job, after {loss.ran_s:.1f} s"
+            worker = worker_id(self._conf.node_name, loss.worker, loss.pid)
+            yield LostAttempt(loss.pk, worker, words, loss.ran_s, loss.ended is Ended.STOPPED)
+
+    def _recover(self) -> None:
+        accounts: list[Account] = self._store.recover(self._run, self._runfile.identity)
+        if accounts:
+            failed = sum(account.status is Status.FAILED for account in accounts)
+            _log.warning(
+                "recovered %d job%s of supervisors that ended without a word%s",
+                len(accounts),
+                "s" * (len(accounts) != 1),
+                f", {failed} of them had no attempt left" if failed else "",
+            )
+
+    def _refuse_what_cannot_work(self) -> None:
+        connection = self._store.sql.connection
+        if not connection.settings_dict["AUTOCOMMIT"]:
+            raise SourceRefused(f"DATABASES[{self._store.alias!r}]['AUTOCOMMIT'] is False: jobsup needs it on")
+        if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+            raise SourceRefused(
+                f"database {self._store.alias!r} lives in the memory of one process: give it a file name"
+            )
+
+    def _find_tables(self) -> None:
+        connection = self._store.sql.connection
+        connection.ensure_connection()
+        if Job._meta.db_table not in connection.introspection.table_names():  # noqa: SLF001  # public, whatever its name says
+            self.before_check()
+            raise SourceUnavailable(
+                f"waiting: database {self._store.alias!r} has no tables of jobsup; run: manage.py migrate jobsup"
+            )
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Turn the database's errors into the supervisor's, in words."""
+        alias = self._store.alias
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            self.before_check()
+            raise SourceUnavailable(f"waiting for the database {alias!r}: {_first_line(error)}") from error
+        except ProgrammingError as error:
+            self.before_check()
+            raise SourceUnavailable(
+                f"waiting: the tables of jobsup in {alias!r} are not those of this version, run manage.py migrate: "
+                f"{_first_line(error)}"
+            ) from error
+        except DatabaseError as error:
+            self.before_check()
+            raise SourceUnavailable(f"waiting: the database {alias!r} refuses: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,35 @@
+"""The statements that need care, per vendor; each module says why its statements have the shape that they have.
+
+Statuses stand as literals (0 ready, 1 scheduled, 2 running), or the planner could not use the partial indexes.
+"""
+
+from __future__ import annotations
+
+from django.db import connections
+
+from jobsup.sql.base import FinishRow, LoadedRow, NewRow, Statements
+from jobsup.sql.postgresql import PostgreSQL
+from jobsup.sql.sqlite import SQLite
+
+__all__ = ["FinishRow", "LoadedRow", "NewRow", "Statements", "UnsupportedDatabase", "statements"]
+
+_VENDORS: dict[str, type[Statements]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+
+
+class UnsupportedDatabase(Exception):
+    """jobsup has no statements for this database."""
+
+
+def statements(alias: str) -> Statements:
+    """Return the statements for the database behind an alias.
+
+    Raises:
+        UnsupportedDatabase: for a vendor that jobsup does not know.
+    """
+    vendor = connections[alias].vendor
+    if vendor not in _VENDORS:
+        raise UnsupportedDatabase(
+            f"database {alias!r} is {vendor}: jobsup works with {' and '.join(sorted(_VENDORS))} so far; "
+            "route the app jobsup to such a database with DATABASE_ROUTERS"
+        )
+    return _VENDORS[vendor](alias)

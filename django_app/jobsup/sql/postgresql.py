@@ -1,0 +1,176 @@
+"""PostgreSQL 15 and later, by psycopg 2 or 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow, Statements
+
+# One statement, so that a wake-up costs no round trip of its own. NOTIFY without payload: the server sends equal ones
+# of a transaction once. It is a hint; the poll is the truth.
+INSERT = """
+    WITH job AS (
+        INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, status, attempt,
+                                worker, enqueued_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, CASE WHEN %s::timestamptz > statement_timestamp() THEN 1 ELSE 0 END, 0,
+                '', statement_timestamp())
+        RETURNING id, enqueued_at
+    )
+    SELECT id, enqueued_at {notify} FROM job
+"""
+
+# MATERIALIZED: the planner may otherwise run the subquery again for every row that it joins and lock more than the
+# limit (the same surprise is described in Oban's basic engine). SKIP LOCKED: claimers do not wait for each other.
+# The statement commits by itself: nothing stays locked while a job runs.
+CLAIM = """
+    WITH picked AS MATERIALIZED (
+        SELECT id FROM jobsup_job WHERE status = 0 AND queue = %s
+        ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobsup_job AS job SET status = 2, claimed_by = %s, attempt = job.attempt + 1, worker = ''
+    FROM picked WHERE job.id = picked.id
+    RETURNING job.id, job.priority
+"""
+
+# Over several queues: the first rows of each by its own walk on the index, then the best of those. `queue IN (...)`
+# with one ORDER BY would sort every ready row.
+CLAIM_SEVERAL = """
+    WITH seen AS MATERIALIZED (
+        SELECT job.id, job.priority FROM unnest(%s::text[]) AS queues(name) CROSS JOIN LATERAL (
+            SELECT id, priority FROM jobsup_job WHERE status = 0 AND queue = queues.name
+            ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
+        ) AS job
+    ), picked AS MATERIALIZED (
+        SELECT id FROM seen ORDER BY priority DESC, id LIMIT %s
+    )
+    UPDATE jobsup_job AS job SET status = 2, claimed_by = %s, attempt = job.attempt + 1, worker = ''
+    FROM picked WHERE job.id = picked.id
+    RETURNING job.id, job.priority
+"""
+
+PROMOTE = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM jobsup_job WHERE status = 1 AND run_after <= statement_timestamp()
+        ORDER BY run_after LIMIT 5000 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobsup_job AS job SET status = 0 FROM due WHERE job.id = due.id
+"""
+
+NEXT_DUE = """
+    SELECT extract(epoch FROM min(run_after) - statement_timestamp())::float8 FROM jobsup_job WHERE status = 1
+"""
+
+# The fence: only where this run and this attempt still own the job. All times are the database's: the worker says
+# how long ago things happened. Several ends share one statement and one commit.
+FINISH = """
+    UPDATE jobsup_job AS job SET
+        status = done.status, result = done.result, worker = done.worker,
+        started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
+        last_attempted_at = COALESCE(statement_timestamp() - make_interval(secs => done.started_ago_s),
+                                     job.last_attempted_at),
+        finished_at = CASE WHEN done.status > 2
+                      THEN statement_timestamp() - make_interval(secs => done.ended_ago_s) END,
+        run_after = CASE WHEN done.status = 1
+                    THEN statement_timestamp() + make_interval(secs => done.delay_s) ELSE job.run_after END
+    FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::text[], %s::text[], %s::float8[], %s::float8[],
+                %s::float8[])
+        AS done(id, attempt, status, result, worker, started_ago_s, ended_ago_s, delay_s)
+    WHERE job.id = done.id AND job.attempt = done.attempt AND job.claimed_by = %s AND job.status = 2
+    RETURNING job.id, job.last_attempted_at, statement_timestamp()
+"""
+
+MARK = """
+    UPDATE jobsup_job SET worker = %s,
+        started_at = COALESCE(started_at, statement_timestamp() - make_interval(secs => %s)),
+        last_attempted_at = statement_timestamp() - make_interval(secs => %s)
+    WHERE id = %s AND claimed_by = %s AND status = 2
+"""
+
+EXPIRE = """
+    UPDATE jobsup_supervisor SET state = 'lost'
+    WHERE state NOT IN ('stopped', 'lost') AND id <> %s
+      AND (runfile = %s OR beat_at < statement_timestamp() - make_interval(secs => lease_s))
+"""
+
+CHANNEL = "jobsup"
+
+
+class PostgreSQL(Statements):
+    """Claims with SKIP LOCKED, wakes with NOTIFY."""
+
+    # LISTEN wakes the supervisor at once; the poll only covers a notification that was lost.
+    poll_interval_s = 5.0
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._listening: Any = None  # the driver's connection that listens
+
+    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
+        sql = INSERT.format(notify=f", pg_notify('{CHANNEL}', '')::text" if notify else "")
+        found = self.rows(sql, (*row, row.run_after))[0]
+        return found[0], found[1]
+
+    def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
+        names = self.queues(queues)
+        if len(names) == 1:
+            rows = self.rows(CLAIM, (names[0], limit, run))
+        else:
+            rows = self.rows(CLAIM_SEVERAL, (names, limit, limit, run)) if names else []
+        assert len(rows) <= limit, "the claim took more than its limit"
+        return [pk for pk, _ in sorted(rows, key=lambda row: (-row[1], row[0]))]
+
+    def promote(self) -> int:
+        return self.run(PROMOTE)
+
+    def next_due_s(self) -> float | None:
+        due_s: float | None = self.rows(NEXT_DUE)[0][0]
+        return due_s
+
+    def load(self, pks: Sequence[int]) -> list[LoadedRow]:
+        rows = self.rows(f"SELECT {LOADED} FROM jobsup_job WHERE id = ANY(%s::bigint[])", (list(pks),))  # noqa: S608
+        return [LoadedRow._make(row) for row in rows]
+
+    def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return [Finished._make(row) for row in self.rows(FINISH, (*columns, run))]
+
+    def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
+        self.run(MARK, (worker, for_s, for_s, pk, run))
+
+    def now(self) -> datetime:
+        moment: datetime = self.rows("SELECT statement_timestamp()")[0][0]
+        return moment
+
+    def expire(self, run: int, runfile: str) -> int:
+        return self.run(EXPIRE, (run, runfile))
+
+    def notify(self) -> None:
+        self.run(f"NOTIFY {CHANNEL}")
+
+    def listen(self) -> int | None:
+        driver = self.connection.connection
+        if driver is None:
+            self._listening = None
+            return None
+        if self._listening is not driver:
+            self.run(f"LISTEN {CHANNEL}")
+            self._listening = driver
+        fd: int = driver.fileno()
+        return fd
+
+    def changed(self) -> bool:
+        driver = self.connection.connection
+        if driver is None or driver is not self._listening:
+            return False
+        if hasattr(driver, "notifies") and isinstance(driver.notifies, list):  # psycopg 2
+            driver.poll()
+            found = bool(driver.notifies)
+            driver.notifies.clear()
+            return found
+        driver.pgconn.consume_input()  # psycopg 3
+        found = False
+        while driver.pgconn.notifies() is not None:
+            found = True
+        return found

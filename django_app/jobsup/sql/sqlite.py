@@ -1,0 +1,156 @@
+"""SQLite 3.35 and later (UPDATE ... RETURNING), in WAL mode.
+
+One writer at a time, so there is nothing to lock or skip. Every statement that writes begins with the write: a
+transaction that reads first and writes later fails at once with "database is locked", whatever the time-out. The
+database's clock is this machine's clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow, Statements
+
+INSERT = """
+    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, status, attempt, worker,
+                            enqueued_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s) RETURNING id
+"""
+
+# The first rows of each queue by its own walk on the index, then the best of those.
+PICK = """
+    SELECT * FROM (
+        SELECT id, priority FROM jobsup_job WHERE status = 0 AND queue = %s ORDER BY priority DESC, id LIMIT %s
+    )
+"""
+CLAIM = """
+    UPDATE jobsup_job SET status = 2, claimed_by = %s, attempt = attempt + 1, worker = ''
+    WHERE id IN (SELECT id FROM ({picks}) ORDER BY priority DESC, id LIMIT %s)
+    RETURNING id, priority
+"""
+
+# The fence: only where this run and this attempt still own the job.
+FINISH = """
+    UPDATE jobsup_job SET
+        status = done.status, result = done.result, worker = done.worker,
+        started_at = COALESCE(jobsup_job.started_at, done.started_at),
+        last_attempted_at = COALESCE(done.started_at, jobsup_job.last_attempted_at),
+        finished_at = CASE WHEN done.status > 2 THEN done.ended_at END,
+        run_after = CASE WHEN done.status = 1 THEN done.due_at ELSE jobsup_job.run_after END
+    FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt,
+                 json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS result,
+                 json_extract(value, '$[4]') AS worker, json_extract(value, '$[5]') AS started_at,
+                 json_extract(value, '$[6]') AS ended_at, json_extract(value, '$[7]') AS due_at
+          FROM json_each(%s)) AS done
+    WHERE jobsup_job.id = done.id AND jobsup_job.attempt = done.attempt AND claimed_by = %s AND jobsup_job.status = 2
+    RETURNING jobsup_job.id
+"""
+
+MARK = """
+    UPDATE jobsup_job SET worker = %s, started_at = COALESCE(started_at, %s), last_attempted_at = %s
+    WHERE id = %s AND claimed_by = %s AND status = 2
+"""
+
+EXPIRE = """
+    UPDATE jobsup_supervisor SET state = 'lost'
+    WHERE state NOT IN ('stopped', 'lost') AND id <> %s
+      AND (runfile = %s OR julianday(beat_at) < julianday(%s) - lease_s / 86400.0)
+"""
+
+
+class SQLite(Statements):
+    """Claims by one UPDATE, notices changes by `PRAGMA data_version`."""
+
+    # Each look is one pragma that reads a counter in shared memory (about 5 us) as long as nothing has changed.
+    poll_interval_s = 0.05
+    tells_every_change = True
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._seen: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        """Switch to write-ahead logging: readers and the one writer do not wait for each other."""
+        self.rows("PRAGMA journal_mode = WAL")
+
+    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
+        now = timezone.now()
+        values = row._replace(run_after=self._stored(row.run_after))
+        status = 1 if row.run_after is not None and self._stored(row.run_after) > self._stored(now) else 0
+        found = self.rows(INSERT, (*values, status, self._stored(now)))
+        return found[0][0], now
+
+    def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
+        names = self.queues(queues)
+        if not names:
+            return []
+        picks = " UNION ALL ".join([PICK] * len(names))
+        params = [value for name in names for value in (name, limit)]
+        rows = self.rows(CLAIM.format(picks=picks), (run, *params, limit))
+        return [pk for pk, _ in sorted(rows, key=lambda row: (-row[1], row[0]))]
+
+    def promote(self) -> int:
+        return self.run(
+            "UPDATE jobsup_job SET status = 0 WHERE status = 1 AND run_after <= %s", (self._stored(timezone.now()),)
+        )
+
+    def next_due_s(self) -> float | None:
+        due_at = self.rows("SELECT min(run_after) FROM jobsup_job WHERE status = 1")[0][0]
+        return None if due_at is None else (self._read(due_at) - timezone.now()).total_seconds()
+
+    def load(self, pks: Sequence[int]) -> list[LoadedRow]:
+        rows = self.rows(
+            f"SELECT {LOADED} FROM jobsup_job WHERE id IN (SELECT value FROM json_each(%s))",  # noqa: S608
+            (json.dumps(list(pks)),),
+        )
+        return [self._loaded(LoadedRow._make(row)) for row in rows]
+
+    def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
+        now = timezone.now()
+        begun: dict[int, datetime | None] = {}
+        data = []
+        for row in rows:
+            started_at = None if row.started_ago_s is None else now - timedelta(seconds=row.started_ago_s)
+            ended_at, due_at = now - timedelta(seconds=row.ended_ago_s), now + timedelta(seconds=row.delay_s)
+            begun[row.pk] = started_at
+            times = (self._stored(started_at), self._stored(ended_at), self._stored(due_at))
+            data.append((row.pk, row.attempt, row.status, row.result, row.worker, *times))
+        accepted = self.rows(FINISH, (json.dumps(data), run))
+        return [Finished(pk, begun[pk], now) for (pk,) in accepted]
+
+    def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
+        started_at = self._stored(timezone.now() - timedelta(seconds=for_s))
+        self.run(MARK, (worker, started_at, started_at, pk, run))
+
+    def now(self) -> datetime:
+        return timezone.now()
+
+    def expire(self, run: int, runfile: str) -> int:
+        return self.run(EXPIRE, (run, runfile, self._stored(timezone.now())))
+
+    def listen(self) -> int | None:
+        return None
+
+    def changed(self) -> bool:
+        # Differs after any change by another connection; a new connection counts anew.
+        version = id(self.connection.connection), self.rows("PRAGMA data_version")[0][0]
+        changed, self._seen = version != self._seen, version
+        return changed
+
+    def _stored(self, moment: datetime | None) -> Any:
+        """Return a moment in the form in which Django stores it, whatever USE_TZ and TIME_ZONE say."""
+        return None if moment is None else self.connection.ops.adapt_datetimefield_value(moment)
+
+    def _read(self, stored: str | datetime) -> datetime:
+        moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+        return moment.replace(tzinfo=self.connection.timezone) if self.connection.timezone is not None else moment
+
+    def _loaded(self, row: LoadedRow) -> LoadedRow:
+        times = ("run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at")
+        read: Any = {name: self._read(value) for name in times if (value := getattr(row, name)) is not None}
+        return row._replace(**read)

@@ -1,0 +1,238 @@
+"""The only writer of jobsup's tables: enqueue, claim, finish, give back, lost, recover.
+
+Every operation of a supervisor or worker commits by itself; `enqueue` joins the caller's transaction. Database errors
+go up as Django raises them: the caller knows whether trying again makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import router, transaction
+from django.db.models import F, QuerySet
+
+from jobsup.models import FailedAttempt, Job, Status, Supervisor
+from jobsup.sql import FinishRow, LoadedRow, NewRow, statements
+from jobsup.verdicts import after_loss
+
+WORKER_LOST = "jobsup.errors.WorkerLost"
+RECOVER_BATCH = 500
+OVER = ("stopped", "lost")
+KEEP_RUNS = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not succeed: an exception's class path and traceback, or a sentence instead of the latter."""
+
+    exception_class_path: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt, as `FinishRow` has it, with the failure if it was one."""
+
+    row: FinishRow
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt whose worker ended; `worker` and `ran_s` as far as they are known, `words` for the record."""
+
+    pk: int
+    worker: str
+    words: str
+    ran_s: float | None
+    at_once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of a lost attempt."""
+
+    pk: int
+    task: str
+    attempt: int
+    attempts_max: int
+    status: Status
+
+    def __str__(self) -> str:
+        return f"job {self.pk} {self.task}, attempt {self.attempt} of {self.attempts_max}"
+
+
+class Store:
+    """The jobs in one database.
+
+    Args:
+        alias: of the database; where the router puts jobsup's tables if it is not given.
+        crash_attempts: the limit of attempts for tasks that declare none; see `Conf`.
+        notify: whether supervisors are woken, where the database can do that.
+    """
+
+    def __init__(self, alias: str | None = None, *, crash_attempts: int = 5, notify: bool = True) -> None:
+        self.alias = alias or router.db_for_write(Job)
+        self.sql = statements(self.alias)
+        self._crash_attempts, self._notify = crash_attempts, notify
+
+    # ---- for callers
+
+    def enqueue(self, row: NewRow) -> tuple[int, datetime]:
+        """Insert a job in the caller's transaction; return its id and when it was enqueued."""
+        return self.sql.insert(row, notify=self._notify)
+
+    def get(self, pk: int) -> tuple[LoadedRow, list[FailedAttempt]] | None:
+        """Return a job and its failed attempts in order, None if there is no such job."""
+        found = self.get_many([pk])
+        return found[0] if found else None
+
+    def get_many(self, pks: Sequence[int]) -> list[tuple[LoadedRow, list[FailedAttempt]]]:
+        """Return those of these jobs that exist, each with its failed attempts in order."""
+        rows = self.sql.load(pks)
+        failures: dict[int, list[FailedAttempt]] = {row.id: [] for row in rows}
+        # A first attempt that has not failed can have none: the usual case costs one query.
+        if troubled := [
+            row.id for row in rows if row.attempt > 1 or row.status not in (Status.SUCCESSFUL, Status.RUNNING)
+        ]:
+            for failure in FailedAttempt.objects.using(self.alias).filter(job_id__in=troubled).order_by("attempt"):
+                failures[failure.job_id].append(failure)
+        return [(row, failures[row.id]) for row in rows]
+
+    # ---- for supervisors
+
+    def begin_run(self, name: str, node: str, runfile: str, pid: int, lease_s: float) -> int:
+        """Register a run of a supervisor; its id is what it claims with."""
+        now = self.sql.now()
+        runs = Supervisor.objects.using(self.alias)
+        owners = Job.objects.using(self.alias).filter(status=Status.RUNNING).values("claimed_by")
+        runs.filter(state__in=OVER, beat_at__lt=now - KEEP_RUNS).exclude(pk__in=owners).delete()
+        run = runs.create(
+            name=name,
+            node=node,
+            runfile=runfile,
+            pid=pid,
+            state="starting",
+            lease_s=lease_s,
+            started_at=now,
+            beat_at=now,
+        )
+        return int(run.pk)
+
+    def end_run(self, run: int) -> None:
+        """Note that a run is over and owes nothing."""
+        Supervisor.objects.using(self.alias).filter(pk=run).update(state="stopped", beat_at=self.sql.now())
+
+    def beat(self, run: int, state: str) -> bool:
+        """Note that a run lives; False if somebody declared it lost meanwhile."""
+        alive = Supervisor.objects.using(self.alias).filter(pk=run).exclude(state__in=OVER)
+        return alive.update(state=state, beat_at=self.sql.now()) == 1
+
+    def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
+        """Claim up to `limit` ready jobs for a run, the most urgent first; their attempt counts from now on."""
+        return self.sql.claim(run, queues, limit)
+
+    def release(self, run: int, pks: Sequence[int]) -> None:
+        """Give back jobs that were claimed and never started; their attempt is not counted."""
+        jobs = Job.objects.using(self.alias).filter(pk__in=pks, claimed_by=run, status=Status.RUNNING)
+        if jobs.update(status=Status.READY, claimed_by=None, attempt=F("attempt") - 1):
+            self._wake()
+
+    def mark_running(self, run: int, pk: int, worker: str, for_s: float) -> None:
+        """Show a job as running, and by whom."""
+        self.sql.mark(run, pk, worker, for_s)
+
+    def lost(self, run: int, attempts: Iterable[LostAttempt]) -> list[Account]:
+        """Account for attempts whose worker ended; those that this run does not own any more are left out."""
+        lost = {attempt.pk: attempt for attempt in attempts}
+        accounts, outcomes = [], []
+        with transaction.atomic(using=self.alias):
+            jobs = Job.objects.using(self.alias).filter(pk__in=list(lost), claimed_by=run, status=Status.RUNNING)
+            for job in jobs if self._locked(jobs) else ():
+                attempt = lost[job.pk]
+                verdict = after_loss(job.attempt, job.max_attempts, self._crash_attempts, at_once=attempt.at_once)
+                worker = job.worker or attempt.worker
+                row = FinishRow(
+                    job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s
+                )  # fmt: skip
+                outcomes.append(Outcome(row, Failure(WORKER_LOST, attempt.words)))
+                attempts_max = job.max_attempts or self._crash_attempts
+                accounts.append(Account(job.pk, job.task, job.attempt, attempts_max, verdict.status))
+            if outcomes:
+                self.finish(run, outcomes)
+        return accounts
+
+    def recover(self, run: int, runfile: str) -> list[Account]:
+        """Take jobs from runs that are over without having given them back.
+
+        A run is over when it ended, when its lease is over by the database's clock, or when `run` holds its run file.
+        """
+        self.sql.expire(run, runfile)
+        claims = Job.objects.using(self.alias).filter(status=Status.RUNNING).exclude(claimed_by=run)
+        owners = {owner for owner in claims.values_list("claimed_by", flat=True).distinct() if owner is not None}
+        if not owners:
+            return []
+        runs = {row.pk: row for row in Supervisor.objects.using(self.alias).filter(pk__in=owners)}
+        accounts = []
+        for owner in owners:
+            supervisor = runs.get(owner)
+            if supervisor is not None and supervisor.state not in OVER:
+                continue
+            who = "its supervisor" if supervisor is None else f"{supervisor} (pid {supervisor.pid})"
+            while pks := list(claims.filter(claimed_by=owner).values_list("pk", flat=True)[:RECOVER_BATCH]):
+                words = f"{who} ended without a word while it owned the job, which may have been running"
+                worker = "" if supervisor is None else f"{supervisor.node}:{supervisor.name}"
+                accounts += self.lost(owner, [LostAttempt(pk, worker, words, None, at_once=True) for pk in pks])
+        return accounts
+
+    def is_empty(self, queues: Sequence[str] | None) -> bool:
+        """Tell whether nothing is ready, running or waiting to be tried again in these queues."""
+        jobs = Job.objects.using(self.alias)
+        if queues is not None:
+            jobs = jobs.filter(queue__in=queues)
+        open_jobs = (
+            jobs.filter(status=Status.READY),
+            jobs.filter(status=Status.RUNNING),
+            jobs.filter(status=Status.SCHEDULED, attempt__gt=0),
+        )
+        return not any(some.exists() for some in open_jobs)
+
+    # ---- for workers
+
+    def finish(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
+        """Record the ends of attempts in one commit; return the jobs whose record was accepted.
+
+        An attempt that the run does not own any more is refused: somebody else accounts for that job.
+        """
+        rows = [outcome.row for outcome in outcomes]
+        failures = {outcome.row.pk: outcome for outcome in outcomes if outcome.failure is not None}
+        if not failures:
+            return {finished.pk for finished in self.sql.finish(run, rows)}
+        with transaction.atomic(using=self.alias):
+            accepted = self.sql.finish(run, rows)
+            FailedAttempt.objects.using(self.alias).bulk_create(
+                FailedAttempt(
+                    job_id=finished.pk,
+                    attempt=outcome.row.attempt,
+                    worker=outcome.row.worker,
+                    started_at=finished.started_at,
+                    ended_at=finished.ended_at,
+                    exception_class_path=outcome.failure.exception_class_path,
+                    traceback=outcome.failure.traceback,
+                )
+                for finished in accepted
+                if (outcome := failures.get(finished.pk)) is not None and outcome.failure is not None
+            )
+        if any(outcome.row.status in (Status.READY, Status.SCHEDULED) for outcome in failures.values()):
+            self._wake()
+        return {finished.pk for finished in accepted}
+
+    def _wake(self) -> None:
+        if self._notify:
+            self.sql.notify()
+
+    def _locked(self, jobs: QuerySet[Job]) -> bool:
+        """Lock rows by a write that changes nothing: the same on every vendor, and SQLite must begin with a write."""
+        return jobs.update(status=Status.RUNNING) > 0

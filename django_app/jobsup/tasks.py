@@ -1,0 +1,109 @@
+"""The task decorator and the task class with the options that this backend adds to those of `django.tasks`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, overload
+
+from jobsup.compat import Task, task_backends
+
+MAX_ATTEMPTS_MAX = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
+    """A task with this backend's options.
+
+    Args:
+        max_attempts: how many times a job may run at most, whatever ended the earlier runs. None: an exception ends
+            the job at its first attempt, and only a violent death of its worker is followed by another one, at most
+            `JOBSUP["CRASH_ATTEMPTS"]` in all.
+    """
+
+    max_attempts: int | None = None
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | None = None,
+        backend: str | None = None,
+        max_attempts: int | None = None,
+    ) -> JobsupTask:
+        """Return a task with some of its options changed."""
+        given: dict[str, Any] = {
+            "priority": priority,
+            "queue_name": queue_name,
+            "run_after": run_after,
+            "backend": backend,
+            "max_attempts": max_attempts,
+        }
+        return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+OPTIONS = frozenset({"max_attempts"})
+"""The options that `JobsupTask` adds."""
+
+
+@overload
+def task(function: Callable[..., Any], /) -> JobsupTask: ...
+
+
+@overload
+def task(
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: bool = False,
+    max_attempts: int | None = None,
+) -> Callable[[Callable[..., Any]], JobsupTask]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: bool = False,
+    **options: Any,
+) -> Any:
+    """Make a task of a module-level function, on every supported Django alike.
+
+    With another backend configured (in tests, say) the options that only jobsup knows are left out.
+
+    Args:
+        function: the function, when used without parentheses.
+        priority: -100 (last) to 100 (first).
+        queue_name: one of the backend's QUEUES.
+        backend: alias in the TASKS setting.
+        takes_context: whether the function's first argument is `context`.
+        options: see `JobsupTask`.
+
+    Raises:
+        TypeError: an option that does not exist.
+        InvalidTask: the function or an option cannot be used.
+    """
+    if unknown := set(options) - OPTIONS:
+        known = ", ".join(["priority", "queue_name", "backend", "takes_context", *sorted(OPTIONS)])
+        raise TypeError(f"@task has no option {', '.join(sorted(unknown))}; it has {known}")
+
+    def wrap(function: Callable[..., Any]) -> Any:
+        task_class = task_backends[backend].task_class
+        extra = options if issubclass(task_class, JobsupTask) else {}
+        return task_class(
+            func=function,
+            priority=priority,
+            queue_name=queue_name,
+            backend=backend,
+            takes_context=takes_context,
+            run_after=None,
+            **extra,
+        )
+
+    return wrap if function is None else wrap(function)

@@ -1,0 +1,67 @@
+"""Any exception as bounded text that every database accepts, and JSON in and out with the limits named."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+from jobsup.compat import normalize_json
+
+TRACEBACK_CHARS_MAX = 20_000
+PAYLOAD_BYTES_MAX = 1 << 20
+"""How long the arguments or the result of one job may be, as JSON: it is written and read with every job."""
+
+_FRAMES_MAX = 100
+
+
+class PayloadError(ValueError):
+    """The arguments or the result cannot be stored."""
+
+
+def bounded(text: str, chars_max: int = TRACEBACK_CHARS_MAX) -> str:
+    """Return text without NUL and lone surrogates; of a long one the head and the tail, with what was left out said."""
+    if len(text) > chars_max:
+        half = chars_max // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def class_path(error: BaseException) -> str:
+    """Return the dotted path of an exception's class, at most 255 characters."""
+    kind = type(error)
+    return bounded(f"{kind.__module__}.{kind.__qualname__}")[:255]
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return an exception's traceback, whatever its `__str__` does and however long its chain is."""
+    try:
+        return bounded(
+            "".join(traceback.TracebackException.from_exception(error, limit=-_FRAMES_MAX, compact=True).format())
+        )
+    except Exception as failure:  # noqa: BLE001  # a chain too deep, memory, a hostile __repr__
+        return f"{class_path(error)} (its traceback cannot be shown: {type(failure).__name__})"
+
+
+def dump(value: Any, what: str) -> str:
+    """Return JSON text of a value, made as `django.tasks` makes it.
+
+    Args:
+        value: arguments or a result.
+        what: what it is, for the error, e.g. "the result".
+
+    Raises:
+        PayloadError: too long, or not JSON (NaN and Infinity are not either).
+        TypeError: of a type that JSON does not know.
+    """
+    try:
+        text = json.dumps(normalize_json(value), allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise PayloadError(f"{what} cannot be stored: it contains itself or is nested too deeply") from None
+    except TypeError as error:
+        raise TypeError(f"{what} cannot be stored as JSON: {error}") from None
+    except ValueError as error:
+        raise PayloadError(f"{what} cannot be stored as JSON: {error}") from None
+    if len(text) > PAYLOAD_BYTES_MAX:
+        raise PayloadError(f"{what} cannot be stored: {len(text)} bytes of JSON, the limit is {PAYLOAD_BYTES_MAX}")
+    return text

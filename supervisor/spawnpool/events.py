@@ -1,0 +1,237 @@
+"""What the machine hears (events) and what it wants done (actions), as plain data.
+
+A worker process is named by its `wid`, a serial number that is never used twice; its `number` (1, 2, ...) is what
+people see and is taken over by its successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spawnpool.reports import Report
+from spawnpool.source import Loss, Running
+from spawnpool.states import StopReason
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time went by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker's reports arrived, in order."""
+
+    wid: int
+    reports: Sequence[Report]
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The process could not be made at all."""
+
+    wid: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker process is gone; `unstarted` keys of its lane were never begun."""
+
+    wid: int
+    unstarted: int
+    code: int | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Babbled:
+    """A worker sent what is no report."""
+
+    wid: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the supervisor to end; asking twice is up to the shell to turn into NOW."""
+
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class QuietAsked:
+    """Take no new work (True) or take work again (False)."""
+
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """Replace the workers by ones on new code and settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeAsked:
+    """One worker more (+1) or fewer (-1)."""
+
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """There may be new work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to `Claim`: keys that are ours now, and when the next one that waits for its time is due."""
+
+    pks: Sequence[int]
+    asked: int
+    due_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFailed:
+    """The source could not be reached; ask again in `retry_in_s` seconds."""
+
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The answer to `TakeBack`: so many keys from the end of the worker's lane will never be started there."""
+
+    wid: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEmpty:
+    """The answer to `AskEmpty`."""
+
+    empty: bool
+
+
+Event = (
+    Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
+    | Claimed | ClaimFailed | TakenBack | FoundEmpty
+)  # fmt: skip
+
+# ---- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Close every connection of the supervisor's, then look at the children."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Tell the source that this run lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker process."""
+
+    wid: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put keys on a worker's lane."""
+
+    wid: int
+    epoch: int
+    pks: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Revoke up to `most` unstarted keys of a worker; answered by `TakenBack`."""
+
+    wid: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask a worker, on its lane, to leave."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Send SIGABRT: the worker says where it hangs and dies."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ask the source for keys; answered by `Claimed` or `ClaimFailed`."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskEmpty:
+    """Ask the source whether nothing is left at all; answered by `FoundEmpty`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give keys back that were claimed and never started."""
+
+    pks: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Account for the keys that a dead worker had begun; pid and words are filled in by the shell."""
+
+    wid: int
+    losses: Sequence[Loss]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Write down keys that have been running for a while."""
+
+    marks: Sequence[Running]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Log a sentence; with a wid it begins with "worker 3 (pid 812) "."""
+
+    level: int
+    text: str
+    wid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to do: leave the loop with this exit code."""
+
+    code: int
+
+
+Action = (
+    Check | Beat | Spawn | Send | TakeBack | Stop | Abort | Kill | Claim | AskEmpty | Release | Lose | Mark | Say
+    | Finish
+)  # fmt: skip

@@ -1,0 +1,167 @@
+"""The two lanes between a supervisor and one worker, thrown away with that worker.
+
+Down: a `multiprocessing.Queue` of hands, each an epoch and a list of keys, and a semaphore whose value is the number
+of keys that may still be started. A worker takes a permit before each start, so the supervisor can take keys back
+from the end of the lane by taking their permits, at any moment, whatever the worker is doing, and a key is either
+started or taken back but never both. Up: a one-way pipe of `reports`.
+
+Nothing here is shared between workers: a reader killed inside `Queue.get` keeps the queue's lock for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Semaphore
+from typing import Any
+
+from spawnpool.errors import BrokenReport, LaneLost
+from spawnpool.process import spawn_context
+from spawnpool.reports import Kind, Report, decode, encode
+
+STOP = None
+"""The message that asks a worker to leave."""
+
+Hand = tuple[int, list[int]]
+_READ_BYTES = 65536
+
+
+class Lane:
+    """The supervisor's ends of one worker's lanes."""
+
+    def __init__(self) -> None:
+        context = spawn_context()
+        self._queue: Queue[Hand | None] = context.Queue()
+        self._permits = context.Semaphore(0)
+        self._reader, self._writer = context.Pipe(duplex=False)
+        os.set_blocking(self._reader.fileno(), False)
+        self._buffer = bytearray()
+        self.ended = False
+        """The worker's end is closed; nothing more will come."""
+
+    def worker_ends(self) -> tuple[Queue[Hand | None], Semaphore, Connection]:
+        """Return what the worker is spawned with."""
+        return self._queue, self._permits, self._writer
+
+    def spawned(self) -> None:
+        """Close the worker's end of the pipe here, once the worker has its own."""
+        self._writer.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the worker reports."""
+        return self._reader.fileno()
+
+    def send(self, epoch: int, pks: Sequence[int]) -> None:
+        """Put one hand of keys on the lane; its permits come first, or the worker would think it revoked."""
+        for _ in pks:
+            self._permits.release()
+        self._queue.put((epoch, list(pks)))
+
+    def stop(self) -> None:
+        """Ask the worker to leave after what is already on the lane."""
+        self._queue.put(STOP)
+
+    def take_back(self, most: int) -> int:
+        """Revoke up to `most` keys from the end of the lane and return how many were still unstarted."""
+        taken = 0
+        while taken < most and self._permits.acquire(block=False):
+            taken += 1
+        return taken
+
+    def unstarted(self) -> int:
+        """Return how many sent keys no start was made with; exact once the worker is dead."""
+        return self._permits.get_value()
+
+    def read(self) -> list[Report]:
+        """Return the reports that have arrived, without waiting.
+
+        Raises:
+            BrokenReport: the worker sent something else.
+        """
+        try:
+            while data := os.read(self._reader.fileno(), _READ_BYTES):
+                self._buffer += data
+                if len(data) < _READ_BYTES:
+                    break
+            else:
+                self.ended = True
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise BrokenReport(f"the lane cannot be read: {error.strerror}") from error
+        return decode(self._buffer)
+
+    def close(self) -> None:
+        """Throw both lanes away without waiting for anything that is still on them."""
+        if not self._writer.closed:
+            self._writer.close()
+        self._reader.close()
+        self._queue.cancel_join_thread()
+        self._queue.close()  # its feeder thread closes both ends; without one the collector does
+
+
+class WorkerLane:
+    """The worker's ends of its lanes.
+
+    Args:
+        queue: hands of keys from the supervisor.
+        permits: one for each key that may still be started.
+        writer: where reports go.
+    """
+
+    def __init__(self, queue: Queue[Hand | None], permits: Semaphore, writer: Connection) -> None:
+        self._queue, self._permits, self._writer = queue, permits, writer
+        # Both pipe ends come along with a queue; its own interface neither polls nor closes just one.
+        inbound: Any = queue._reader  # type: ignore[attr-defined]  # noqa: SLF001
+        self._inbound: Connection = inbound
+        queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        self._arrivals = select.poll()
+        self._arrivals.register(self._inbound.fileno(), select.POLLIN)
+        self._fd = writer.fileno()
+        self._identity = [_identity(fd) for fd in self.fds()]
+
+    def fds(self) -> tuple[int, int]:
+        """Return the only two descriptors above 2 that a worker holds."""
+        return self._inbound.fileno(), self._fd
+
+    def receive(self, timeout_s: float) -> Hand | bool | None:
+        """Wait for the next message: a hand, STOP (None), or False when the time is over."""
+        return self._queue.get() if self._arrivals.poll(timeout_s * 1000) else False
+
+    def has_more(self) -> bool:
+        """Tell whether another message is already there."""
+        return bool(self._arrivals.poll(0))
+
+    def may_start(self) -> bool:
+        """Take the permit for the next key; False when that key was taken back."""
+        return self._permits.acquire(block=False)
+
+    def report(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
+        """Send one report; atomic, so that a second thread of the worker may report too.
+
+        Raises:
+            BrokenPipeError: the supervisor is gone.
+        """
+        os.write(self._fd, encode(kind, key, amount, text))
+
+    def assert_intact(self) -> None:
+        """Check that both descriptors are still ours, so that no report goes into a file of the job's.
+
+        Raises:
+            LaneLost: a job closed or replaced one.
+        """
+        for fd, identity in zip(self.fds(), self._identity, strict=True):
+            try:
+                if _identity(fd) == identity:
+                    continue
+            except OSError:
+                pass
+            raise LaneLost
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

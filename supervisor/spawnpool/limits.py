@@ -1,0 +1,74 @@
+"""The limits of one pool, each with its unit in its name; a value that cannot work is refused with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from spawnpool.errors import LimitError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Every number that bounds a pool.
+
+    Args:
+        workers: how many workers are kept alive, at least 1.
+        grace_s: how long running jobs may go on after a drain was asked for.
+        abort_grace_s: between SIGABRT and SIGKILL on the ladder.
+        boot_timeout_s: from the spawn of a worker to its READY.
+        check_interval_s: how often the children are looked at, with every connection closed before.
+        poll_interval_s: how often work is asked for when nothing wakes the supervisor.
+        beat_interval_s: how often the source hears that the supervisor lives.
+        window_s: how much expected work may wait in front of one worker (design: about 50 ms).
+        window_max: how many keys may wait in front of one worker, whatever their expected length. Together they
+            must fit into one pipe (64 KiB on Linux; a pickled key takes at most 11 bytes), so that a dead
+            worker's full pipe can never block the queue's feeder thread.
+        recall_after_s: a key waiting behind a job that runs longer than this is taken back for a free worker.
+        mark_after_s: a job that runs longer than this is written down as running.
+        exit_when_empty: drain by itself when the source has nothing left.
+
+    Raises:
+        LimitError: a number is out of its range.
+    """
+
+    workers: int = 2
+    grace_s: float = 30.0
+    abort_grace_s: float = 2.0
+    boot_timeout_s: float = 60.0
+    check_interval_s: float = 5.0
+    poll_interval_s: float = 1.0
+    beat_interval_s: float = 10.0
+    window_s: float = 0.05
+    window_max: int = 1000
+    recall_after_s: float = 0.02
+    mark_after_s: float = 0.5
+    exit_when_empty: bool = False
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {
+            "workers": (1, 1024),
+            "window_max": (1, 4000),
+            "grace_s": (0, 7 * 86400),
+            "boot_timeout_s": (0.1, 86400),
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool):
+                continue
+            low, high = ranges.get(field.name, (0.001, 86400))
+            if not low <= value <= high:
+                raise LimitError(f"{field.name} is {value}: it must lie between {low:g} and {high:g}")
+
+    def changed(self, values: Mapping[str, float]) -> Limits:
+        """Return these limits with some replaced; names that are unknown here are left out.
+
+        Raises:
+            LimitError: a new number is out of its range.
+        """
+        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        return replace(self, **{name: known[name](value) for name, value in values.items() if name in known})
+
+
+RELOADABLE = ("workers", "grace_s", "boot_timeout_s")
+"""The limits that a freshly started worker reads from the new settings and reports, in the order of the report."""

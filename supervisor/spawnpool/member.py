@@ -1,0 +1,114 @@
+"""What the machine knows about one worker process: its state, and the window of keys that were sent to it.
+
+The window is in the order of the lane: first keys that were started, then unstarted ones. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from spawnpool.errors import BrokenReport
+from spawnpool.states import Ended, WorkerState
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker process, from its spawn to its death."""
+
+    wid: int
+    number: int
+    generation: int
+    state: WorkerState
+    deadline: float | None
+    """When its present state has lasted too long; None if it may last."""
+    window: deque[int] = field(default_factory=deque)
+    started: int = 0
+    returned: bool = True
+    """Every started key has returned; nothing is running."""
+    epoch: int = 0
+    recalled: bool = False
+    """Keys were taken back and it has not said yet that it dropped them."""
+    progress_at: float = 0.0
+    """When something was last begun, settled or, into an empty window, sent."""
+    started_at: float = 0.0
+    marked: bool = False
+    """The source was told of the key that is running."""
+    was_ready: bool = False
+    ended: Ended = Ended.DIED
+    farewell: str = ""
+    """Why it could not boot, in its own words."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """What it read from the settings."""
+
+    @property
+    def unstarted(self) -> int:
+        """How many keys it was sent and has not begun."""
+        return len(self.window) - self.started
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes work."""
+        return self.state is WorkerState.SERVING
+
+    @property
+    def free(self) -> bool:
+        """Whether it could begin a key right now."""
+        return self.serving and not self.window and not self.recalled
+
+    def sent(self, pks: Iterable[int], now: float) -> None:
+        """Append keys that were put on its lane."""
+        if not self.window:
+            self.progress_at = now
+        self.window.extend(pks)
+
+    def begin(self, pk: int, now: float) -> None:
+        """Note that `pk` is running and everything before it has returned.
+
+        Raises:
+            BrokenReport: it is not the next key of the lane.
+        """
+        if self.unstarted < 1 or self.window[self.started] != pk:
+            raise BrokenReport(f"it says that it started {pk}, which is not next on its lane")
+        self.started += 1
+        self.returned, self.marked = False, False
+        self.started_at = self.progress_at = now
+
+    def settle(self, pk: int, now: float) -> int:
+        """Drop every key up to `pk` and return how many.
+
+        Raises:
+            BrokenReport: it was never started.
+        """
+        count = next((n for n, key in enumerate(islice(self.window, self.started), start=1) if key == pk), 0)
+        if not count:
+            raise BrokenReport(f"it says that it settled {pk}, which it has not started")
+        for _ in range(count):
+            self.window.popleft()
+        self.started -= count
+        if not self.started:
+            self.returned = True
+        self.progress_at = now
+        return count
+
+    def take_back(self, count: int) -> list[int]:
+        """Cut `count` unstarted keys off the end and return them in their order."""
+        count = min(count, self.unstarted)
+        taken = [self.window.pop() for _ in range(count)]
+        self.recalled = self.recalled or count > 0
+        taken.reverse()
+        return taken
+
+    def running(self) -> int | None:
+        """Return the key that is running, None if nothing is."""
+        return None if self.returned or not self.started else self.window[self.started - 1]
+
+    def split_at_death(self, unstarted: int) -> tuple[list[int], list[int]]:
+        """Return the keys that were started and those that were not, by the permits that are left."""
+        begun = max(self.started, len(self.window) - unstarted)
+        if begun > self.started:  # the permit was taken, the report was not sent any more
+            self.returned = False
+        keys = list(self.window)
+        return keys[:begun], keys[begun:]

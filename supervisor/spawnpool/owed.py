@@ -1,0 +1,116 @@
+"""What the supervisor owes its source: facts that must arrive, kept until they do.
+
+A database that cannot be reached for a while costs time, never an account.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from spawnpool.errors import SourceUnavailable
+from spawnpool.source import Loss, Running, Source
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 10.0
+COMPLAIN_EVERY_S = 10.0
+
+
+class Owed:
+    """Delivers facts to a source and keeps what could not be delivered.
+
+    Args:
+        source: who gets them.
+        log: where a failure is told, at most once in `COMPLAIN_EVERY_S` seconds.
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(self, source: Source, log: logging.Logger, clock: Callable[[], float]) -> None:
+        self._source, self._log, self._clock = source, log, clock
+        self._releases: list[int] = []
+        self._losses: list[tuple[str, list[Loss]]] = []
+        self._beat: str | None = None
+        self._failures = 0
+        self._retry_at: float | None = None
+        self._complained_at: float | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether an account has not arrived yet."""
+        return bool(self._releases or self._losses)
+
+    def retry_at(self) -> float | None:
+        """Return when the next try is due, None if nothing is owed."""
+        return self._retry_at if self.anything or self._beat is not None else None
+
+    def release(self, pks: Sequence[int]) -> None:
+        """Give keys back."""
+        self._releases.extend(pks)
+        self.settle(at_once=True)
+
+    def lose(self, who: str, pid: int, losses: Sequence[Loss]) -> None:
+        """Account for the keys that a dead worker had begun."""
+        self._losses.append((who, [replace(loss, pid=pid) for loss in losses]))
+        self.settle(at_once=True)
+
+    def beat(self, state: str) -> None:
+        """Tell that this run lives."""
+        self._beat = state
+        self.settle(at_once=True)
+
+    def mark(self, marks: Sequence[Running]) -> None:
+        """Write down what is running; not owed, since it is only shown."""
+        try:
+            self._source.running(marks)
+        except SourceUnavailable as error:
+            self.failed(error)
+
+    def settle(self, *, at_once: bool = False) -> None:
+        """Try to deliver what is owed, if it is time or `at_once`."""
+        retry_at = self.retry_at()
+        if not at_once and (retry_at is None or self._clock() < retry_at):
+            return
+        try:
+            self._deliver()
+        except SourceUnavailable as error:
+            self._retry_at = self._clock() + self.failed(error)
+        else:
+            self._retry_at = None
+
+    def failed(self, error: SourceUnavailable) -> float:
+        """Note that the source could not be reached; return in how many seconds to try again."""
+        self._failures += 1
+        delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        now = self._clock()
+        if self._complained_at is None or now - self._complained_at >= COMPLAIN_EVERY_S:
+            self._complained_at = now
+            self._log.warning("%s (try %d, next in %g s)", error, self._failures, delay_s)
+        return delay_s
+
+    def reached(self) -> None:
+        """Note that the source answers."""
+        if self._failures:
+            self._log.info("it answers again after %d failed tries", self._failures)
+        self._failures, self._complained_at = 0, None
+
+    def _deliver(self) -> None:
+        if self._beat is not None:
+            self._source.beat(self._beat)
+            self._beat = None
+        if self._releases:
+            self._source.release(self._releases)
+            self._releases = []
+        while self._losses:
+            who, losses = self._losses[0]
+            names = self._source.lost(losses)
+            del self._losses[0]
+            for loss in losses:
+                self._tell(who, loss, names.get(loss.pk, f"{loss.pk}"))
+        self.reached()
+
+    def _tell(self, who: str, loss: Loss, name: str) -> None:
+        if loss.ran_s is None:
+            self._log.warning("%s %s after it had run %s, before that was recorded", who, loss.words, name)
+        else:
+            self._log.warning("%s %s while running %s, after %.1f s", who, loss.words, name, loss.ran_s)

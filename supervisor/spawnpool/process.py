@@ -1,0 +1,162 @@
+"""One worker process as the supervisor sees it: spawned, watched by a pidfd, signalled through it, told in words.
+
+Owns everything that is particular about starting with `spawn`; it must never be used from a second thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import multiprocessing.resource_tracker
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from spawnpool.errors import NotMainThread
+from spawnpool.signals import block_terminal_signals
+from spawnpool.states import ExitCode
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def spawn_context() -> SpawnContext:
+    """Return the context that everything of a worker is made with, whatever the default start method is."""
+    return multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended.
+
+    Args:
+        code: its exit code, or minus the signal number; None if somebody else collected it.
+        peak_bytes: its peak resident memory, in bytes; None if unknown.
+    """
+
+    code: int | None
+    peak_bytes: int | None
+
+    def words(self) -> str:
+        """Return what happened as the end of a sentence that begins with the worker's name."""
+        memory = "" if self.peak_bytes is None else f", peak memory {self.peak_bytes / 2**20:.0f} MB"
+        if self.code is None:
+            return f"ended with an exit code that another part of the program collected{memory}"
+        if self.code < 0:
+            try:
+                name = signal.Signals(-self.code).name
+            except ValueError:
+                name = f"signal {-self.code}"
+            return f"was killed by {name}{memory}"
+        meaning = {
+            ExitCode.BOOT_FAILED: " (could not boot)",
+            ExitCode.NOT_RECORDED: " (what it had to record was not taken)",
+            ExitCode.LANE_LOST: " (a job closed or replaced the worker's own descriptors)",
+        }.get(self.code, "")  # type: ignore[call-overload]
+        return f"exited with code {self.code}{meaning}{memory}"
+
+
+class WorkerProcess:
+    """A spawned process.
+
+    Args:
+        target: a module-level function; runs in the new process.
+        args: what it gets; small, since it is pickled into a pipe that nobody may be reading yet.
+        name: shown in lists of processes until the worker sets its own title.
+
+    Raises:
+        NotMainThread: called from another thread than the main one.
+        OSError: the system is out of processes or descriptors.
+    """
+
+    def __init__(self, target: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise NotMainThread
+        # Started before the signals are blocked: starting it lifts the mask again.
+        multiprocessing.resource_tracker.ensure_running()
+        self._process: SpawnProcess = spawn_context().Process(target=target, args=args, name=name, daemon=False)
+        mask = block_terminal_signals()
+        try:
+            with _no_main_module():
+                self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def fileno(self) -> int:
+        """Return the pidfd: readable as soon as the process is dead, whoever else holds its pipes."""
+        return self._pidfd
+
+    def send(self, signum: int) -> None:
+        """Send a signal through the pidfd, which can never hit a stranger; a dead process is left alone."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signum)
+
+    def reap(self) -> Exit | None:
+        """Collect the process if it is dead; None while it lives."""
+        popen = self._process._popen  # type: ignore[attr-defined]  # noqa: SLF001  # it waits without the usage
+        try:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        except ChildProcessError:  # multiprocessing collected it
+            code = self._process.exitcode
+            popen.returncode = code or 0
+            return Exit(code, None)
+        if pid == 0:
+            return None
+        popen.returncode = os.waitstatus_to_exitcode(status)
+        return Exit(popen.returncode, usage.ru_maxrss * 1024)
+
+    def close(self) -> None:
+        """Let go of the descriptors of a collected process."""
+        os.close(self._pidfd)
+        self._process.join()
+        self._process.close()
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide `__main__` while a process is spawned, so that it is not imported there a second time.
+
+    A manage.py without `if __name__ == "__main__"` would otherwise run again in every worker.
+    """
+    real = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = real
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to SIGKILL this process when its parent is gone, and leave at once if it already is."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(ExitCode.OK)
+
+
+def keep_only(fds: set[int]) -> None:
+    """Close every descriptor above 2 that is not in `fds`, and make those that stay close-on-exec.
+
+    Spawn leaves its data pipe, its sentinel and the resource tracker's pipe open and inheritable in the child.
+    """
+    for path in list(Path("/proc/self/fd").iterdir()):
+        fd = int(path.name)
+        if fd <= 2:
+            continue
+        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+            if fd in fds:
+                os.set_inheritable(fd, False)  # noqa: FBT003  # os takes it by position only
+            else:
+                os.close(fd)
+    # Its pipe is closed: a job that uses multiprocessing must start a tracker of its own.
+    tracker: Any = multiprocessing.resource_tracker._resource_tracker  # noqa: SLF001
+    tracker._fd = tracker._pid = None  # noqa: SLF001

@@ -1,0 +1,34 @@
+"""The numbered places of a pool and a reload that goes through them. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spawnpool.restarts import Backoff
+
+
+@dataclass(slots=True)
+class Slot:
+    """Place `number` of the pool: who fills it, who is on trial for it, and when it may be filled again."""
+
+    number: int
+    backoff: Backoff
+    wid: int | None = None
+    trial: int | None = None
+    spawn_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Reload:
+    """A reload under way: workers of `generation` take over slot by slot."""
+
+    generation: int
+    count: int = 0
+    again: bool = False
+    limits: dict[str, float] = field(default_factory=dict)
+
+    def taken_over(self, limits: Mapping[str, float]) -> None:
+        """Note that one more worker runs the new code, and which limits it read from the new settings."""
+        self.count += 1
+        self.limits = dict(limits)

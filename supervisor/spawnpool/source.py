@@ -1,0 +1,138 @@
+"""The seam between the process side and whoever owns the work: two small protocols and the facts they exchange.
+
+`Source` lives in the supervisor, `Runner` in each worker. Both speak of work as integers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from spawnpool.states import Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A key whose worker ended before the key was settled.
+
+    Args:
+        pk: the key.
+        worker: the worker's number in its pool.
+        pid: the worker's process id.
+        words: what happened to the worker, e.g. "was killed by SIGKILL (out of memory?)".
+        ran_s: how long the job had run, in seconds; None if it had returned.
+        ended: whose doing it was.
+    """
+
+    pk: int
+    worker: int
+    pid: int
+    words: str
+    ran_s: float | None
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A key that has been running for a while: worth writing down.
+
+    Args:
+        pk: the key.
+        worker: the number of the worker that runs it.
+        for_s: for how long it has been running, in seconds.
+    """
+
+    pk: int
+    worker: int
+    for_s: float
+
+
+class Source(Protocol):
+    """Where the supervisor gets its work and leaves its facts; every call is short and may raise SourceUnavailable."""
+
+    def open(self) -> Sequence[int]:
+        """Begin this run and return the integers that each worker's runner is started with.
+
+        Raises:
+            SourceUnavailable: waiting may help.
+            SourceRefused: it will not.
+        """
+
+    def claim(self, limit: int) -> Sequence[int]:
+        """Take at most `limit` keys into this run's possession, best first."""
+
+    def release(self, pks: Sequence[int]) -> None:
+        """Give back keys that were claimed but never started; they count as never claimed."""
+
+    def running(self, marks: Sequence[Running]) -> None:
+        """Write down that these keys have been running for a while."""
+
+    def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
+        """Account for keys whose worker ended; return how to call each in a log line, e.g. "job 77 demo.analyse"."""
+
+    def beat(self, state: str) -> None:
+        """Say that this run is alive, and take over what dead runs of others left behind."""
+
+    def next_due_s(self) -> float | None:
+        """Return in how many seconds the next key that waits for its time is due, None if there is none."""
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is waiting, running or going to be tried again soon."""
+
+    def wakeup_fd(self) -> int | None:
+        """Return a descriptor that becomes readable when there may be new work, None where there is no such thing."""
+
+    def woken(self) -> bool:
+        """Tell, cheaply and without waiting, whether there may be new work since the last call."""
+
+    def before_check(self) -> None:
+        """Close every connection of this process: the children are about to be looked at or spawned."""
+
+    def close(self, *, finished: bool) -> None:
+        """End this run; `finished` tells that no worker is left and nothing is owed."""
+
+
+class Reports(Protocol):
+    """What a runner may say to the supervisor while it works."""
+
+    def settled(self, pk: int) -> None:
+        """Say that every key up to and including `pk`, in the order of the lane, has its outcome recorded."""
+
+
+class Runner(Protocol):
+    """What a worker does with its keys; made once per worker by the factory that the pool's spec names."""
+
+    def limits(self) -> Mapping[str, float]:
+        """Return those of `RELOADABLE` that the settings, as this fresh process reads them, say."""
+
+    def load(self, pks: Sequence[int]) -> None:
+        """Fetch what is needed to run these keys; whatever was loaded before and not run is forgotten."""
+
+    def describe(self, pk: int) -> str:
+        """Return the words for the process title, e.g. "job 77 demo.tasks.analyse"."""
+
+    def run(self, pk: int) -> None:
+        """Run one key to its end and keep its outcome in memory; never raises for what the job does.
+
+        It touches nothing that is shared with a forked child: that child may come back from here too.
+        """
+
+    def tidy(self) -> None:
+        """Restore what the job that just ran left behind."""
+
+    def must_flush(self, *, more: bool) -> bool:
+        """Tell whether kept outcomes must be recorded now; `more` tells that the next key is at hand."""
+
+    def flush(self) -> None:
+        """Record the kept outcomes and report them settled."""
+
+    def rest(self, idle_s: float) -> None:
+        """Called while nothing is to be done, after each whole `REST_INTERVAL_S` of idleness."""
+
+    def close(self) -> None:
+        """Record what is kept and leave nothing open."""
+
+
+REST_INTERVAL_S = 5.0
+"""How often an idle worker gets the chance to let go of what it need not hold."""

@@ -1,0 +1,197 @@
+"""The entry point of a worker process and its loop: receive a hand of keys, run them one by one, report.
+
+A worker decides nothing about other workers and never touches the supervisor's affairs. What a key means is the
+runner's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Semaphore
+from types import FrameType
+
+from spawnpool.errors import LaneLost, SourceUnavailable
+from spawnpool.lanes import Hand, WorkerLane
+from spawnpool.limits import RELOADABLE
+from spawnpool.process import die_with_parent, keep_only
+from spawnpool.reports import Kind
+from spawnpool.signals import reset_worker_signals
+from spawnpool.source import REST_INTERVAL_S, Runner
+from spawnpool.states import ExitCode
+from spawnpool.titles import set_worker_title
+
+DEAF_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""What the service manager says to the supervisor alone; a job must not be able to speak in its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What the workers of one pool are.
+
+    Args:
+        program: the first word of the process titles.
+        runner: dotted name of the runner's factory: `factory(number, reports, *integers)`.
+    """
+
+    program: str
+    runner: str
+
+
+class _Leave(Exception):
+    """SIGTERM arrived while nothing was being done."""
+
+
+def worker_main(
+    spec: WorkerSpec,
+    number: int,
+    parent_pid: int,
+    integers: tuple[int, ...],
+    queue: Queue[Hand | None],
+    permits: Semaphore,
+    writer: Connection,
+) -> None:
+    """Be worker `number` until asked to leave; the first thing that runs in a spawned process."""
+    die_with_parent(parent_pid)
+    lane = WorkerLane(queue, permits, writer)
+    keep_only(set(lane.fds()))
+    worker = Worker(spec, number, lane)
+    reset_worker_signals(worker.on_term)
+    faulthandler.enable()  # stderr, also for SIGABRT: the line where a worker hung
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    for name in DEAF_VARIABLES:
+        os.environ.pop(name, None)
+    set_worker_title(spec.program, number, "booting")
+    sys.exit(worker.main(integers))
+
+
+class Worker:
+    """One worker's life after its descriptors and signals are in order; also its runner's `Reports`."""
+
+    def __init__(self, spec: WorkerSpec, number: int, lane: WorkerLane) -> None:
+        self._spec, self._number, self._lane = spec, number, lane
+        self._pid = os.getpid()
+        self._epoch = 0
+        self._waiting = False
+        self._asked_to_leave = False
+        self._settled_at = time.monotonic()
+
+    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
+        """Leave now if nothing is being done, else after the job at hand."""
+        self._asked_to_leave = True
+        if self._waiting:
+            raise _Leave
+
+    def main(self, integers: tuple[int, ...]) -> int:
+        """Boot, work, leave; return the exit code."""
+        try:
+            runner = self._boot(integers)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the supervisor
+            traceback.print_exc()
+            self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {error}")
+            return ExitCode.BOOT_FAILED
+        try:
+            with contextlib.suppress(_Leave):
+                self._serve(runner)
+            runner.close()
+            self._lane.report(Kind.BYE)
+        except LaneLost:
+            return ExitCode.LANE_LOST
+        except SourceUnavailable as error:
+            sys.stderr.write(f"worker {self._number} (pid {self._pid}) leaves: {error}\n")
+            return ExitCode.NOT_RECORDED
+        except BrokenPipeError:
+            pass  # the supervisor is gone; the kernel is about to end this process too
+        return ExitCode.OK
+
+    def settled(self, pk: int) -> None:
+        """Report that every key up to `pk` is recorded."""
+        now = time.monotonic()
+        took_s, self._settled_at = now - self._settled_at, now
+        self._lane.report(Kind.SETTLED, pk, amount=int(took_s * 1e6))
+
+    def _boot(self, integers: tuple[int, ...]) -> Runner:
+        module, _, name = self._spec.runner.rpartition(".")
+        factory: Callable[..., Runner] = getattr(importlib.import_module(module), name)
+        runner = factory(self._number, self, *integers)
+        limits = runner.limits()
+        for index, limit in enumerate(RELOADABLE):
+            if limit in limits:
+                self._lane.report(Kind.LIMIT, int(limits[limit] * 1000), amount=index)
+        self._lane.report(Kind.READY)
+        return runner
+
+    def _serve(self, runner: Runner) -> None:
+        while not self._asked_to_leave:
+            message = self._wait(runner)
+            if message is None:
+                return
+            epoch, pks = message
+            if epoch == self._epoch:  # an older hand was taken back before it was read
+                self._play(runner, pks)
+
+    def _wait(self, runner: Runner) -> Hand | None:
+        """Return the next hand, or None when it is time to leave."""
+        idle_s = 0.0
+        idle = not self._lane.has_more()
+        if idle:
+            set_worker_title(self._spec.program, self._number, "idle")
+        try:
+            self._waiting = True
+            while not self._asked_to_leave:
+                message = self._lane.receive(REST_INTERVAL_S)
+                if not isinstance(message, bool):
+                    return message
+                self._waiting = False
+                idle_s += REST_INTERVAL_S
+                runner.rest(idle_s)
+                self._waiting = True
+        except _Leave:
+            pass
+        finally:
+            self._waiting = False
+            if idle:
+                self._settled_at = time.monotonic()
+        return None
+
+    def _play(self, runner: Runner, pks: list[int]) -> None:
+        """Run the keys of one hand in order, as far as they may still be started."""
+        runner.load(pks)
+        last = len(pks) - 1
+        for index, pk in enumerate(pks):
+            if self._asked_to_leave:
+                break
+            if not self._lane.may_start():
+                self._revoked(runner)
+                return
+            self._lane.report(Kind.STARTED, pk)
+            set_worker_title(self._spec.program, self._number, runner.describe(pk))
+            runner.run(pk)
+            if os.getpid() != self._pid:
+                os._exit(ExitCode.WALKED_ON)  # a job's forked child came back; the job's own process goes on
+            self._lane.assert_intact()
+            runner.tidy()
+            if runner.must_flush(more=index < last or self._lane.has_more()):
+                self._flush(runner)
+        if self._asked_to_leave:
+            self._flush(runner)
+
+    def _flush(self, runner: Runner) -> None:
+        self._lane.report(Kind.RETURNED)
+        runner.flush()
+
+    def _revoked(self, runner: Runner) -> None:
+        """Drop everything of this epoch: the supervisor sends no more until it hears so."""
+        self._flush(runner)
+        self._epoch += 1
+        self._lane.report(Kind.EMPTIED, amount=self._epoch)

@@ -1,0 +1,1 @@
+"""The tests of jobsup and spawnpool, and what they share."""

@@ -1,0 +1,1 @@
+"""Tests of everything that writes to the database, on each database."""

@@ -1,0 +1,60 @@
+"""The settings of every test, built from the environment so that supervisors under test read the same file.
+
+JOBSUP_TEST_SQLITE and JOBSUP_TEST_POSTGRES say where the databases are (a file, a URL). JOBSUP_TEST_DEFAULT names the
+one that is `default`, alone; without it, as in the pytest process, SQLite is `default` and the other stands beside it
+as `postgresql`. JOBSUP_TEST_RUN_DIR keeps run files apart from those of other supervisors of this machine.
+JOBSUP_TEST_SETTINGS, a JSON object, replaces settings, in dicts key by key, such as {"JOBSUP": {"GRACE": 1}}.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from typing import Any
+
+import dj_database_url
+
+
+def sqlite(path: str) -> dict[str, Any]:
+    """Return SQLite as jobsup wants it: writers wait in turn instead of failing."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"},
+    }
+
+
+def postgresql(url: str) -> dict[str, Any]:
+    """Return the database behind a postgres:// URL."""
+    return dict(dj_database_url.parse(url))
+
+
+def databases() -> dict[str, dict[str, Any]]:
+    """Return the databases that the environment asks for."""
+    file, url = os.environ.get("JOBSUP_TEST_SQLITE", ":memory:"), os.environ.get("JOBSUP_TEST_POSTGRES")
+    match os.environ.get("JOBSUP_TEST_DEFAULT"):
+        case "sqlite":
+            return {"default": sqlite(file)}
+        case "postgresql" if url:
+            return {"default": postgresql(url)}
+        case None:
+            return {"default": sqlite(file)} | ({"postgresql": postgresql(url)} if url else {})
+        case other:
+            raise RuntimeError(f"JOBSUP_TEST_DEFAULT={other} names no database of this environment")
+
+
+SECRET_KEY = "only for tests"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = databases()
+INSTALLED_APPS = ["jobsup", "tests.testapp"]
+if importlib.util.find_spec("django.tasks") is None:
+    INSTALLED_APPS.append("django_tasks")
+TASKS = {"default": {"BACKEND": "jobsup.backend.JobsupBackend", "QUEUES": ["default", "other", "slow"]}}
+JOBSUP: dict[str, Any] = {"RUN_DIR": os.environ.get("JOBSUP_TEST_RUN_DIR")}
+
+for _name, _value in json.loads(os.environ.get("JOBSUP_TEST_SETTINGS", "{}")).items():
+    _old = globals().get(_name)
+    globals()[_name] = {**_old, **_value} if isinstance(_old, dict) and isinstance(_value, dict) else _value

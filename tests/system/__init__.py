@@ -1,0 +1,1 @@
+"""Tests of the real commands as users run them, with real faults."""

@@ -1,0 +1,1 @@
+"""Pure tests: no process, no database, under two seconds together."""
