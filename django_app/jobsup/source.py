@@ -83,12 +83,11 @@ class DatabaseSource:
         with self._reachable():
             self._store.release(self._run, pks)
 
-    def running(self, marks: Sequence[Running]) -> None:
-        """Show long jobs as running."""
+    def running(self, mark: Running) -> None:
+        """Show a long job as running."""
+        worker = worker_id(self._conf.node_name, mark.worker, mark.pid)
         with self._reachable():
-            for mark in marks:
-                worker = f"{self._conf.node_name}:worker {mark.worker}"
-                self._store.mark_running(self._run, mark.pk, worker, mark.for_s)
+            self._store.mark_running(self._run, mark.pk, worker, mark.for_s)
 
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for the jobs of a worker that ended."""

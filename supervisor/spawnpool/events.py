@@ -210,9 +210,10 @@ class Lose:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Write down keys that have been running for a while."""
+    """Write down a key that has been running for a while; the pid is filled in by the shell."""
 
-    marks: Sequence[Running]
+    wid: int
+    mark: Running
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,10 @@ class Member:
         """Whether it could begin a key right now."""
         return self.serving and not self.window and not self.recalled
 
+    def doing(self) -> str:
+        """Return what it was about, for the log."""
+        return "idle" if self.was_ready else "booting"
+
     def sent(self, pks: Iterable[int], now: float) -> None:
         """Append keys that were put on its lane."""
         if not self.window:

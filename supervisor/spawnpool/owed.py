@@ -59,10 +59,10 @@ class Owed:
         self._beat = state
         self.settle(at_once=True)
 
-    def mark(self, marks: Sequence[Running]) -> None:
+    def mark(self, mark: Running) -> None:
         """Write down what is running; not owed, since it is only shown."""
         try:
-            self._source.running(marks)
+            self._source.running(mark)
         except SourceUnavailable as error:
             self.failed(error)
 

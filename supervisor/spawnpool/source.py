@@ -40,11 +40,13 @@ class Running:
     Args:
         pk: the key.
         worker: the number of the worker that runs it.
+        pid: that worker's process id.
         for_s: for how long it has been running, in seconds.
     """
 
     pk: int
     worker: int
+    pid: int
     for_s: float
 
 
@@ -65,8 +67,8 @@ class Source(Protocol):
     def release(self, pks: Sequence[int]) -> None:
         """Give back keys that were claimed but never started; they count as never claimed."""
 
-    def running(self, marks: Sequence[Running]) -> None:
-        """Write down that these keys have been running for a while."""
+    def running(self, mark: Running) -> None:
+        """Write down that a key has been running for a while."""
 
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for keys whose worker ended; return how to call each in a log line, e.g. "job 77 demo.analyse"."""

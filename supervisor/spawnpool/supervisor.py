@@ -7,68 +7,33 @@ queue has its feeder) and no sleep: only the selector waits, with a computed tim
 from __future__ import annotations
 
 import logging
-import os
 import select
 import selectors
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from spawnpool import events as e
 from spawnpool.errors import BrokenReport, SourceUnavailable
+from spawnpool.hands import Hands
 from spawnpool.hooks import before_check
-from spawnpool.lanes import Lane
 from spawnpool.limits import Limits
 from spawnpool.machine import Machine
 from spawnpool.owed import Owed
-from spawnpool.process import WorkerProcess
 from spawnpool.signals import SignalTray
 from spawnpool.source import Source
 from spawnpool.states import StopReason
 from spawnpool.titles import set_supervisor_title
-from spawnpool.worker import WorkerSpec, worker_main
+from spawnpool.worker import WorkerSpec
 
 LANE_PAUSE_S = 0.002
 """How long reports may wait while every worker has enough to do: fewer, fuller turns of the loop."""
 
 LAST_ACCOUNTS_S = 10.0
 """How long a stopping supervisor tries to hand its last facts to a source that cannot be reached."""
-
-
-class Hands:
-    """What the shell holds of one worker: its process and its lane.
-
-    Args:
-        spec: what the worker is.
-        number: its place in the pool.
-        integers: what its runner is started with.
-
-    Raises:
-        OSError: the system is out of processes or descriptors.
-    """
-
-    def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...]) -> None:
-        self.number = number
-        self.deaf = False  # its lane is not read any more
-        self.lane = Lane()
-        try:
-            args = (spec, number, os.getpid(), integers, *self.lane.worker_ends())
-            self.process = WorkerProcess(worker_main, args, f"{spec.program}-worker-{number}")
-        except BaseException:
-            self.lane.close()
-            raise
-        self.lane.spawned()
-
-    def who(self) -> str:
-        """Return how the worker is called in the log."""
-        return f"worker {self.number} (pid {self.process.pid})"
-
-    def close(self) -> None:
-        """Throw the lane of a dead worker away."""
-        self.lane.close()
-        self.process.close()
 
 
 class Supervisor:
@@ -125,7 +90,7 @@ class Supervisor:
             e.AskEmpty: self._ask_empty,
             e.Release: lambda action: self._owed.release(action.pks),
             e.Lose: self._lose,
-            e.Mark: lambda action: self._owed.mark(action.marks),
+            e.Mark: self._mark,
             e.Say: self._say,
             e.Finish: self._finish,
         }
@@ -303,6 +268,9 @@ class Supervisor:
     def _lose(self, action: e.Lose) -> None:
         hands = self._hands[action.wid]
         self._owed.lose(hands.who(), hands.process.pid, action.losses)
+
+    def _mark(self, action: e.Mark) -> None:
+        self._owed.mark(replace(action.mark, pid=self._hands[action.wid].process.pid))
 
     def _say(self, action: e.Say) -> None:
         hands = self._hands.get(action.wid) if action.wid is not None else None

@@ -1,0 +1,43 @@
+"""What the supervisor holds of one worker."""
+
+from __future__ import annotations
+
+import os
+
+from spawnpool.lanes import Lane
+from spawnpool.process import WorkerProcess
+from spawnpool.worker import WorkerSpec, worker_main
+
+
+class Hands:
+    """What the shell holds of one worker: its process and its lane.
+
+    Args:
+        spec: what the worker is.
+        number: its place in the pool.
+        integers: what its runner is started with.
+
+    Raises:
+        OSError: the system is out of processes or descriptors.
+    """
+
+    def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...]) -> None:
+        self.number = number
+        self.deaf = False  # its lane is not read any more
+        self.lane = Lane()
+        try:
+            args = (spec, number, os.getpid(), integers, *self.lane.worker_ends())
+            self.process = WorkerProcess(worker_main, args, f"{spec.program}-worker-{number}")
+        except BaseException:
+            self.lane.close()
+            raise
+        self.lane.spawned()
+
+    def who(self) -> str:
+        """Return how the worker is called in the log."""
+        return f"worker {self.number} (pid {self.process.pid})"
+
+    def close(self) -> None:
+        """Throw the lane of a dead worker away."""
+        self.lane.close()
+        self.process.close()

@@ -1,0 +1,247 @@
+"""Which worker processes there are and should be: the numbered slots, who fills them, back-off and reload.
+
+Pure; part of the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from spawnpool import events as e
+from spawnpool.errors import LimitError
+from spawnpool.limits import Limits
+from spawnpool.member import Member
+from spawnpool.restarts import Backoff
+from spawnpool.slots import Reload, Slot
+from spawnpool.states import Ended, WorkerState
+
+
+class Roster:
+    """The workers of a pool.
+
+    Args:
+        limits: the numbers that bound the pool.
+        fixed: names of limits that a reload must not change.
+        do: takes the actions.
+    """
+
+    def __init__(self, limits: Limits, fixed: frozenset[str], do: Callable[[e.Action], None]) -> None:
+        self.limits = limits
+        self.wanted = limits.workers
+        self.members: dict[int, Member] = {}
+        self.slots: dict[int, Slot] = {}
+        self.stopping = False
+        self._fixed = fixed
+        self._do = do
+        self._reload: Reload | None = None
+        self._generation = 0
+        self._last_wid = 0
+        self._announced = False
+
+    def all(self) -> list[Member]:
+        """Return every worker process that is not known to be dead."""
+        return list(self.members.values())
+
+    @property
+    def reloading(self) -> bool:
+        """Whether workers on new code are taking over."""
+        return self._reload is not None
+
+    # ---- what happens to a worker
+
+    def ready(self, member: Member, now: float) -> None:
+        """Put a worker on duty that has booted; one on trial takes over from an old one."""
+        slot = self.slots[member.number]
+        slot.backoff.booted()
+        member.was_ready = True
+        if member.state is WorkerState.BOOTING:
+            member.state, member.deadline = WorkerState.SERVING, None
+        if slot.trial == member.wid:
+            old = self.members.get(slot.wid) if slot.wid is not None else None
+            slot.wid, slot.trial = member.wid, None
+            if self._reload is not None:
+                self._reload.taken_over(member.limits)
+            if old is not None:
+                self.retire(old, now)
+        if member.number > self.wanted:  # fewer are wanted by now
+            self.retire(member, now)
+        serving = sum(member.serving for member in self.members.values())
+        if not self._announced and serving >= self.wanted:
+            self._announced = True
+            self._say(logging.INFO, f"ready: {_workers(serving)} on duty")
+
+    def died(self, member: Member, event: e.Died, now: float, *, told: bool) -> None:
+        """Strike a dead worker off and decide when its slot is filled again; `told` if its end is logged elsewhere."""
+        slot = self.slots.get(member.number)
+        if slot is None:
+            return
+        if slot.trial == member.wid:
+            slot.trial = None
+            self._refuse_reload(f"the new worker {_farewell(member, event)}")
+        elif slot.wid == member.wid:
+            slot.wid = None
+            slot.spawn_at = now
+            if not member.was_ready and not self.stopping:
+                delay_s = slot.backoff.boot_failed()
+                slot.spawn_at = now + delay_s
+                self._say(logging.ERROR, f"{_farewell(member, event)}; next try in {delay_s:g} s", member.wid)
+            elif member.state is WorkerState.LEAVING and event.code == 0:
+                self._say(logging.DEBUG, f"left: {event.words}", member.wid)
+            elif not told:
+                self._say(logging.WARNING, f"{event.words} while {member.doing()}", member.wid)
+        self._forget_surplus()
+
+    def retire(self, member: Member, now: float) -> None:
+        """Let a worker finish what it started, give its other keys to somebody else, and leave."""
+        if member.unstarted:
+            self._do(e.TakeBack(member.wid, member.unstarted))
+        if member.serving:
+            member.state = WorkerState.LEAVING
+            if member.running() is None:
+                member.deadline = now + self.limits.grace_s
+            self._do(e.Stop(member.wid))
+
+    def expel(self, member: Member, why: str, now: float) -> None:
+        """End a worker for what it did or did not do."""
+        if member.state is not WorkerState.ENDING:
+            member.ended = Ended.STOPPED if self.stopping else Ended.EXPELLED
+            if not member.was_ready:
+                member.farewell = member.farewell or why
+            self._say(logging.WARNING, f"is ended: {why}", member.wid)
+            self.end(member, now)
+
+    def end(self, member: Member, now: float) -> None:
+        """Step on the ladder: SIGABRT, so that it says where it hangs, then SIGKILL; a booting one says nothing."""
+        silent = member.state is WorkerState.BOOTING
+        member.state = WorkerState.ENDING
+        member.deadline = None if silent else now + self.limits.abort_grace_s
+        self._do(e.Kill(member.wid) if silent else e.Abort(member.wid))
+
+    def keep_deadlines(self, now: float) -> None:
+        """End workers that have been in one state for too long."""
+        for member in self.all():
+            if member.deadline is None or now < member.deadline:
+                continue
+            if member.state is WorkerState.BOOTING:
+                self.expel(member, f"not ready after {self.limits.boot_timeout_s:g} s", now)
+            elif member.state is WorkerState.LEAVING:
+                self.expel(member, "it did not leave when it was asked to", now)
+            else:
+                member.deadline = None
+                self._do(e.Kill(member.wid))
+
+    # ---- how many there should be, and on which code
+
+    def resize(self, by: int, now: float) -> None:
+        """Want one worker more or fewer; at least one is kept."""
+        wanted = max(1, self.wanted + by)
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self._say(logging.INFO, f"{_workers(wanted)} wanted from now on")
+            self._retire_surplus(now)
+
+    def reload(self) -> None:
+        """Begin to replace every worker by one on the new code."""
+        if self._reload is not None:
+            self._reload.again = True
+            return
+        self._generation += 1
+        self._reload = Reload(self._generation)
+        self._say(logging.INFO, "reload: starting workers on the new code beside the old ones")
+
+    def stop(self) -> None:
+        """Spawn nothing any more."""
+        self.stopping, self._reload = True, None
+
+    def fill(self, now: float) -> None:
+        """Spawn what is missing."""
+        if self._reload is not None:
+            self._go_on_reloading(now)
+        for slot in self._slots():
+            if slot.wid is None and slot.trial is None and now >= slot.spawn_at:
+                slot.wid = self._spawn(slot, now)
+
+    def deadlines(self) -> list[float]:
+        """Return when something here is due."""
+        times = [member.deadline for member in self.members.values() if member.deadline is not None]
+        return times + [slot.spawn_at for slot in self._slots() if slot.wid is None and slot.trial is None]
+
+    def _go_on_reloading(self, now: float) -> None:
+        """Have one new worker at a time boot beside an old one, until every slot is on the new generation."""
+        reload = self._reload
+        assert reload is not None
+        if any(slot.trial is not None for slot in self.slots.values()):
+            return
+        for slot in self._slots():
+            member = self.members.get(slot.wid) if slot.wid is not None else None
+            if member is None or member.generation < reload.generation:
+                slot.trial = self._spawn(slot, now)
+                return
+        if any(not self.members[slot.wid].was_ready for slot in self._slots() if slot.wid is not None):
+            return
+        self._reload = None
+        self._use(reload.limits, now)
+        self._say(logging.INFO, f"reload done: {_workers(self.wanted)} on the new code")
+        if reload.again:
+            self.reload()
+
+    def _refuse_reload(self, why: str) -> None:
+        reload, self._reload = self._reload, None
+        if reload is not None:
+            done = f" after {reload.count} of {_workers(self.wanted)}" if reload.count else ""
+            self._say(logging.ERROR, f"reload refused{done}, the old workers stay: {why}")
+
+    def _use(self, limits: dict[str, float], now: float) -> None:
+        """Take over the limits of the new settings; what was changed by TTIN and TTOU stays changed."""
+        try:
+            new = self.limits.changed({name: value for name, value in limits.items() if name not in self._fixed})
+        except LimitError as error:
+            self._say(logging.ERROR, f"the new settings are left out: {error}")
+            return
+        self.wanted = max(1, self.wanted + new.workers - self.limits.workers)
+        self.limits = new
+        self._retire_surplus(now)
+
+    def _slots(self) -> list[Slot]:
+        """Return the slots that are to be filled, in order."""
+        if self.stopping:
+            return []
+        for number in range(1, self.wanted + 1):
+            if number not in self.slots:
+                self.slots[number] = Slot(number, Backoff())
+        return [self.slots[number] for number in range(1, self.wanted + 1)]
+
+    def _spawn(self, slot: Slot, now: float) -> int:
+        self._last_wid += 1
+        wid = self._last_wid
+        deadline = now + self.limits.boot_timeout_s
+        self.members[wid] = Member(wid, slot.number, self._generation, WorkerState.BOOTING, deadline)
+        self._do(e.Spawn(wid, slot.number))
+        return wid
+
+    def _retire_surplus(self, now: float) -> None:
+        for slot in self.slots.values():
+            for wid in (slot.wid, slot.trial) if slot.number > self.wanted else ():
+                if wid is not None:
+                    self.retire(self.members[wid], now)
+        self._forget_surplus()
+
+    def _forget_surplus(self) -> None:
+        for number, slot in list(self.slots.items()):
+            if number > self.wanted and slot.wid is None and slot.trial is None:
+                del self.slots[number]
+
+    def _say(self, level: int, text: str, wid: int | None = None) -> None:
+        self._do(e.Say(level, text, wid))
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' * (count != 1)}"
+
+
+def _farewell(member: Member, event: e.Died) -> str:
+    """Return why a worker did not become ready."""
+    if member.farewell:
+        return f"could not boot: {member.farewell}"
+    return event.words if event.code is None else f"{event.words} before it was ready"
