@@ -64,12 +64,8 @@ class Recorder:
             self._entries.append(entry)
 
     def is_due(self) -> bool:
-        """Tell whether the oldest end has waited long enough, or too many wait."""
-        with self._listing:
-            entries = self._entries
-            return bool(entries) and (
-                len(entries) >= TOGETHER_MAX or time.monotonic() - entries[0].ended_at >= LATEST_S * 0.8
-            )
+        """Tell the main thread whether to record now: enough wait, or the oldest has waited for most of its time."""
+        return self._left_s() <= LATEST_S * 0.3 or len(self._entries) >= TOGETHER_MAX
 
     def flush(self) -> None:
         """Record everything that waits; from the main thread, between jobs.
@@ -94,13 +90,21 @@ class Recorder:
 
     def _watch(self) -> None:
         while self._wanted.wait():
-            while self._entries:
-                time.sleep(LATEST_S / 4)
-                if self.is_due():
+            while (left_s := self._left_s()) < LATEST_S * 2:
+                if left_s > LATEST_S * 0.1:
+                    time.sleep(left_s - LATEST_S * 0.1)
+                else:
                     self._flush_late()
             self._wanted.clear()
             if self._entries:  # came in between the last look and the clear
                 self._wanted.set()
+
+    def _left_s(self) -> float:
+        """Return for how long the oldest end may still wait; more than it may at all if none waits."""
+        with self._listing:
+            if not self._entries:
+                return LATEST_S * 3
+            return self._entries[0].ended_at + LATEST_S - time.monotonic()
 
     def _flush_late(self) -> None:
         try:

@@ -14,7 +14,7 @@ from django.db import router, transaction
 from django.db.models import F, QuerySet
 
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
-from jobsup.sql import FinishRow, LoadedRow, NewRow, statements
+from jobsup.sql import Finished, FinishRow, LoadedRow, NewRow, statements
 from jobsup.verdicts import after_loss
 
 WORKER_LOST = "jobsup.errors.WorkerLost"
@@ -209,25 +209,40 @@ class Store:
         rows = [outcome.row for outcome in outcomes]
         failures = {outcome.row.pk: outcome for outcome in outcomes if outcome.failure is not None}
         if not failures:
-            return {finished.pk for finished in self.sql.finish(run, rows)}
+            return self._accepted(run, rows, self.sql.finish(run, rows))
         with transaction.atomic(using=self.alias):
             accepted = self.sql.finish(run, rows)
             FailedAttempt.objects.using(self.alias).bulk_create(
-                FailedAttempt(
-                    job_id=finished.pk,
-                    attempt=outcome.row.attempt,
-                    worker=outcome.row.worker,
-                    started_at=finished.started_at,
-                    ended_at=finished.ended_at,
-                    exception_class_path=outcome.failure.exception_class_path,
-                    traceback=outcome.failure.traceback,
-                )
-                for finished in accepted
-                if (outcome := failures.get(finished.pk)) is not None and outcome.failure is not None
+                [
+                    FailedAttempt(
+                        job_id=finished.pk,
+                        attempt=outcome.row.attempt,
+                        worker=outcome.row.worker,
+                        started_at=finished.started_at,
+                        ended_at=finished.ended_at,
+                        exception_class_path=outcome.failure.exception_class_path,
+                        traceback=outcome.failure.traceback,
+                    )
+                    for finished in accepted
+                    if (outcome := failures.get(finished.pk)) is not None and outcome.failure is not None
+                ],
+                # A job that somebody put back by hand counts its attempts anew: the newest account stands.
+                update_conflicts=True,
+                unique_fields=["job", "attempt"],
+                update_fields=["worker", "started_at", "ended_at", "exception_class_path", "traceback"],
             )
         if any(outcome.row.status in (Status.READY, Status.SCHEDULED) for outcome in failures.values()):
             self._wake()
-        return {finished.pk for finished in accepted}
+        return self._accepted(run, rows, accepted)
+
+    def _accepted(self, run: int, rows: Sequence[FinishRow], finished: Sequence[Finished]) -> set[int]:
+        """Return the jobs whose end stands: written now, or before by a commit whose answer was lost."""
+        accepted = {end.pk for end in finished}
+        ends = {(row.pk, row.attempt, int(row.status), row.result) for row in rows if row.pk not in accepted}
+        if ends:
+            own = Job.objects.using(self.alias).filter(pk__in=[end[0] for end in ends], claimed_by=run)
+            accepted |= {end[0] for end in own.values_list("pk", "attempt", "status", "result") if end in ends}
+        return accepted
 
     def _wake(self) -> None:
         if self._notify:

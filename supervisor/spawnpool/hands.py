@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from spawnpool.lanes import Lane
-from spawnpool.process import WorkerProcess
+from spawnpool.process import Exit, WorkerProcess
 from spawnpool.worker import WorkerSpec, worker_main
 
 
@@ -24,6 +24,7 @@ class Hands:
     def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...]) -> None:
         self.number = number
         self.deaf = False  # its lane is not read any more
+        self.ending: Exit | None = None  # it is dead, and its end waits to be accounted for
         self.lane = Lane()
         try:
             args = (spec, number, os.getpid(), integers, *self.lane.worker_ends())

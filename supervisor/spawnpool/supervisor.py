@@ -7,6 +7,7 @@ queue has its feeder) and no sleep: only the selector waits, with a computed tim
 from __future__ import annotations
 
 import logging
+import os
 import select
 import selectors
 import signal
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from spawnpool import events as e
@@ -23,6 +25,7 @@ from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
 from spawnpool.machine import Machine
 from spawnpool.owed import Owed
+from spawnpool.process import Exit
 from spawnpool.signals import SignalTray
 from spawnpool.source import Source
 from spawnpool.states import StopReason
@@ -71,12 +74,12 @@ class Supervisor:
         self._integers: tuple[int, ...] = ()
         self._selector = selectors.EpollSelector()
         self._lanes = selectors.EpollSelector()
-        self._wakeup: int | None = None
+        self._wakeup: tuple[int, int] | None = None  # descriptor and inode
         self._rest_until = 0.0
         self._resting = False
         self._interrupted = False
         self._exit_code: int | None = None
-        self._answers: deque[e.Event] = deque()
+        self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._performers: dict[type, Callable[[Any], None]] = {
             e.Check: lambda action: self._check(),
             e.Beat: lambda action: self._owed.beat(self._machine.state.value),
@@ -102,6 +105,7 @@ class Supervisor:
             SourceRefused: the source does not let this run begin.
             NotMainThread: called from another thread than the main one.
         """
+        set_supervisor_title(self._spec.program, self._name, "starting")
         with SignalTray() as tray:
             try:
                 self._selector.register(tray, selectors.EVENT_READ)
@@ -133,7 +137,7 @@ class Supervisor:
     def _loop(self, tray: SignalTray) -> None:
         self._feed(e.Tick())
         while self._exit_code is None:
-            self._watch_source()
+            self._watch(self._source.wakeup_fd())
             ready = {key.fd for key, _ in self._selector.select(self._timeout_s())}
             if tray.fileno() in ready:
                 for signum in tray.take():
@@ -142,6 +146,7 @@ class Supervisor:
                 self._read_lanes()
             if any(hands.process.fileno() in ready for hands in self._hands.values()):
                 self._check()
+                self._go_on()
             if self._source.woken():
                 self._feed(e.Woken())
             self._feed(e.Tick())
@@ -163,11 +168,24 @@ class Supervisor:
         return max(0.0, min(times) - now) if times else 0.0
 
     def _feed(self, event: e.Event) -> None:
-        """Let the machine take in one event, perform what it decides and bring back the answers."""
-        self._answers.append(event)
+        """Let the machine take in one event, perform what it decides and bring back the answers.
+
+        Never from within an action: what an action finds out waits until the whole decision is performed.
+        """
+        self._answers.append(lambda: event)
+        self._go_on()
+
+    def _go_on(self) -> None:
         while self._answers:
-            for action in self._machine.step(self._answers.popleft(), self._clock()):
+            event = self._answers.popleft()()
+            for action in self._machine.step(event, self._clock()):
                 self._performers[type(action)](action)
+            if isinstance(event, e.Died):
+                self._hands.pop(event.wid).close()
+                self._tell_workers()
+
+    def _answer(self, event: e.Event) -> None:
+        self._answers.append(lambda: event)
 
     # ---- facts from outside
 
@@ -217,18 +235,29 @@ class Supervisor:
     def _check(self) -> None:
         """Close every connection of ours, then look at every child; a dead one is collected and accounted for."""
         self._disconnect()
-        for wid, hands in list(self._hands.items()):
-            if (ending := hands.process.reap()) is None:
+        for wid, hands in self._hands.items():
+            if hands.ending is not None or (ending := hands.process.reap()) is None:
                 continue
-            if not hands.deaf:
-                self._read_lane(wid)
-            if not hands.deaf:
-                self._lanes.unregister(hands.lane)
+            hands.ending = ending
             self._selector.unregister(hands.process)
-            self._feed(e.Died(wid, hands.lane.unstarted(), ending.code, ending.words()))
-            hands.close()
-            del self._hands[wid]
-            self._tell_workers()
+            self._answers.append(partial(self._last_words, wid))
+            self._answers.append(partial(self._death, wid, ending))
+
+    def _last_words(self, wid: int) -> e.Event:
+        """Return what a dead worker still reported."""
+        hands = self._hands[wid]
+        if hands.deaf:
+            return e.Tick()
+        hands.deaf = True
+        self._lanes.unregister(hands.lane)
+        try:
+            return e.Reported(wid, hands.lane.read())
+        except BrokenReport:
+            return e.Tick()  # cut off in the middle; the source knows what was finished
+
+    def _death(self, wid: int, ending: Exit) -> e.Event:
+        """Return the end of a worker; its permits are counted now, after all that was decided before it."""
+        return e.Died(wid, self._hands[wid].lane.unstarted(), ending.code, ending.words())
 
     # ---- actions
 
@@ -238,7 +267,7 @@ class Supervisor:
             hands = Hands(self._spec, action.number, self._integers)
         except OSError as error:
             words = f"{error.strerror} (is the limit on open files or on processes reached?)"
-            self._answers.append(e.SpawnFailed(action.wid, words))
+            self._answer(e.SpawnFailed(action.wid, words))
             return
         self._hands[action.wid] = hands
         self._selector.register(hands.process, selectors.EVENT_READ)
@@ -246,7 +275,7 @@ class Supervisor:
         self._tell_workers()
 
     def _take_back(self, action: e.TakeBack) -> None:
-        self._answers.append(e.TakenBack(action.wid, self._hands[action.wid].lane.take_back(action.most)))
+        self._answer(e.TakenBack(action.wid, self._hands[action.wid].lane.take_back(action.most)))
 
     def _claim(self, action: e.Claim) -> None:
         try:
@@ -254,14 +283,14 @@ class Supervisor:
             due_in_s = None if pks else self._source.next_due_s()
         except SourceUnavailable as error:
             self._disconnect()
-            self._answers.append(e.ClaimFailed(self._owed.failed(error)))
+            self._answer(e.ClaimFailed(self._owed.failed(error)))
             return
         self._owed.reached()
-        self._answers.append(e.Claimed(pks, action.limit, due_in_s))
+        self._answer(e.Claimed(pks, action.limit, due_in_s))
 
     def _ask_empty(self, action: e.AskEmpty) -> None:
         try:
-            self._answers.append(e.FoundEmpty(not self._owed.anything and self._source.is_empty()))
+            self._answer(e.FoundEmpty(not self._owed.anything and self._source.is_empty()))
         except SourceUnavailable as error:
             self._owed.failed(error)
 
@@ -282,21 +311,19 @@ class Supervisor:
     # ---- small effects
 
     def _disconnect(self) -> None:
-        if self._wakeup is not None:
-            self._selector.unregister(self._wakeup)
-            self._wakeup = None
+        self._watch(None)
         self._source.before_check()
         before_check.run()
 
-    def _watch_source(self) -> None:
-        """Select on the source's wake-up descriptor, which changes with every new connection."""
-        fd = self._source.wakeup_fd()
-        if fd != self._wakeup:
+    def _watch(self, fd: int | None) -> None:
+        """Select on the source's wake-up descriptor; a new connection may well have the number of the old one."""
+        wakeup = None if fd is None else (fd, os.fstat(fd).st_ino)
+        if wakeup != self._wakeup:
             if self._wakeup is not None:
-                self._selector.unregister(self._wakeup)
+                self._selector.unregister(self._wakeup[0])
             if fd is not None:
                 self._selector.register(fd, selectors.EVENT_READ)
-            self._wakeup = fd
+            self._wakeup = wakeup
 
     def _tell_workers(self) -> None:
         pids = [hands.process.pid for hands in self._hands.values()]
@@ -324,7 +351,7 @@ class Supervisor:
         for hands in self._hands.values():  # only after an error of our own: the machine ends every worker itself
             hands.process.send(signal.SIGKILL)
             select.select([hands.process], [], [], LAST_ACCOUNTS_S)
-            if hands.process.reap() is not None:
+            if hands.ending is not None or hands.process.reap() is not None:
                 hands.close()
         self._hands.clear()
         give_up_at = self._clock() + LAST_ACCOUNTS_S

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from django.db import connections
 
-from jobsup.sql.base import FinishRow, LoadedRow, NewRow, Statements
+from jobsup.sql.base import Finished, FinishRow, LoadedRow, NewRow, Statements
 from jobsup.sql.postgresql import PostgreSQL
 from jobsup.sql.sqlite import SQLite
 
-__all__ = ["FinishRow", "LoadedRow", "NewRow", "Statements", "UnsupportedDatabase", "statements"]
+__all__ = ["FinishRow", "Finished", "LoadedRow", "NewRow", "Statements", "UnsupportedDatabase", "statements"]
 
 _VENDORS: dict[str, type[Statements]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
 

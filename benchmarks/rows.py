@@ -1,0 +1,156 @@
+"""The measurements; each returns its figures by name."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+
+from benchmarks.world import supervisor, wait_ready
+
+Figures = dict[str, float]
+
+
+def drain(jobs: int) -> Figures:
+    """No-op jobs that wait in the queue, run by two workers; beside it two plain loops of one claim per job."""
+    from django.db import connection, transaction
+    from django.db.models import Max, Min
+
+    from benchmarks import tasks
+    from jobsup.models import Job
+
+    _clear()
+    with transaction.atomic():
+        for _ in range(jobs):
+            tasks.noop.enqueue()
+    connection.close()
+    with supervisor("--exit-when-empty") as process:
+        process.wait(timeout=300)
+    ended = Job.objects.filter(status=3, attempt=1).aggregate(first=Min("started_at"), last=Max("finished_at"))
+    count = Job.objects.filter(status=3, attempt=1).count()
+    assert count == jobs, f"{count} of {jobs} jobs were successful at their first attempt"
+    rate = jobs / (ended["last"] - ended["first"]).total_seconds()
+    plain = plain_loops(max(500, jobs // 10))
+    return {"jobsup_per_s": rate, "one_claim_per_job_per_s": plain, "ratio": rate / plain}
+
+
+def plain_loops(jobs: int) -> float:
+    """Return the rate of two processes that claim one row, do nothing and finish it: the usual task table."""
+    from django.db import connection, transaction
+
+    from benchmarks import tasks
+
+    _clear()
+    with transaction.atomic():
+        for _ in range(jobs):
+            tasks.noop.enqueue()
+    connection.close()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2, _connect) as pool:
+        pool.map(_touch, range(2))
+        begun = time.perf_counter()
+        done = sum(pool.map(_plain_loop, range(2), chunksize=1))
+        return done / (time.perf_counter() - begun)
+
+
+def latency(jobs: int) -> Figures:
+    """From the call of `enqueue` to the start of the job on an idle worker, at 20 a second, the commit included."""
+    from benchmarks import tasks
+    from jobsup.models import Job
+
+    _clear()
+    begun: dict[int, float] = {}
+    with supervisor() as process:
+        wait_ready(process)
+        for _ in range(jobs):
+            moment = time.time()
+            begun[int(tasks.moment.enqueue().id)] = moment
+            time.sleep(max(0.0, 0.05 - (time.time() - moment)))
+        _wait(lambda: Job.objects.filter(status=3).count() == jobs)
+    results = Job.objects.filter(pk__in=begun).values_list("pk", "result")
+    times = sorted(1000 * (json.loads(result or "0") - begun[pk]) for pk, result in results)
+    quantiles = statistics.quantiles(times, n=100)
+    return {"p50_ms": quantiles[49], "p95_ms": quantiles[94], "p99_ms": quantiles[98]}
+
+
+def enqueue(jobs: int) -> Figures:
+    """One enqueue after the other, each its own commit, beside a bare INSERT of the same row."""
+    from django.db import connection
+
+    from benchmarks import tasks
+
+    _clear()
+    insert = """
+        INSERT INTO jobsup_job (task, queue, backend, priority, status, arguments, attempt, worker, enqueued_at)
+        VALUES ('benchmarks.tasks.noop', 'default', 'default', 0, 0, '{"args":[],"kwargs":{}}', 0, '', now())
+    """
+
+    def bare() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(insert)
+
+    rates: dict[Callable[[], object], list[float]] = {tasks.noop.enqueue: [], bare: []}
+    for _ in range(5):  # in turn, so that a change of the machine's pace meets both
+        for call, taken in rates.items():
+            begun = time.perf_counter()
+            for _ in range(jobs // 5):
+                call()
+            taken.append(jobs // 5 / (time.perf_counter() - begun))
+    ours, plain = (statistics.median(taken) for taken in rates.values())
+    return {"enqueue_per_s": ours, "bare_insert_per_s": plain, "ratio": ours / plain}
+
+
+ROWS: dict[str, tuple[Callable[[int], Figures], int]] = {
+    "drain": (drain, 20_000),
+    "latency": (latency, 200),
+    "enqueue": (enqueue, 5_000),
+}
+"""Each measurement with its usual number of jobs."""
+
+
+def _clear() -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE jobsup_job, jobsup_failedattempt")
+
+
+def _wait(fact: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    give_up_at = time.monotonic() + timeout_s
+    while not fact():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError("the jobs did not end")
+        time.sleep(0.05)
+
+
+def _connect() -> None:
+    import django
+    from django.db import connection
+
+    django.setup()
+    connection.ensure_connection()
+
+
+def _touch(_index: int) -> None:
+    time.sleep(0.2)  # so that each process of the pool gets one
+
+
+def _plain_loop(_index: int) -> int:
+    from django.db import connection
+
+    claim = """
+        UPDATE jobsup_job SET status = 2 WHERE id = (
+            SELECT id FROM jobsup_job WHERE status = 0 AND queue = 'default' ORDER BY priority DESC, id
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) RETURNING id
+    """
+    done = 0
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(claim)
+            if (row := cursor.fetchone()) is None:
+                return done
+            cursor.execute("UPDATE jobsup_job SET status = 3, finished_at = now() WHERE id = %s", row)
+            done += 1
