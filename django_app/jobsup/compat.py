@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 TASKS_APPS: tuple[str, ...]
 """What INSTALLED_APPS needs beside "jobsup" for the task signals and checks to be connected."""
 
+TASKS_LOGGER: str
+"""Where the task signals are logged."""
+
 if TYPE_CHECKING:
     from django.tasks import task_backends
     from django.tasks.backends.base import BaseTaskBackend
@@ -27,6 +30,7 @@ else:
         from django_tasks.utils import normalize_json
 
         TASKS_APPS = ("django_tasks",)
+        TASKS_LOGGER = "django_tasks"
     else:
         from django.tasks.backends.base import BaseTaskBackend
         from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
@@ -35,9 +39,11 @@ else:
         from django.utils.json import normalize_json
 
         TASKS_APPS = ()
+        TASKS_LOGGER = "django.tasks"
 
 __all__ = [
     "TASKS_APPS",
+    "TASKS_LOGGER",
     "BaseTaskBackend",
     "InvalidTask",
     "Task",

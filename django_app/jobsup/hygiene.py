@@ -52,6 +52,8 @@ def _is_dirty(connection: BaseDatabaseWrapper) -> bool:
         return True
     driver: Any = connection.connection
     if connection.vendor == "postgresql":
+        if hasattr(driver, "get_transaction_status"):  # psycopg 2, where `info` is a new object each time
+            return bool(driver.get_transaction_status() != _IDLE)
         return bool(driver.info.transaction_status != _IDLE)
     if connection.vendor == "sqlite":
         return bool(driver.in_transaction)

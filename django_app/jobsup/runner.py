@@ -32,10 +32,12 @@ class Runner:
     def __init__(self, number: int, reports: Reports, run: int, verbosity: int) -> None:
         django.setup()
         from jobsup import conf, logs
+        from jobsup.compat import TASKS_LOGGER
         from jobsup.recorder import Recorder
         from jobsup.store import Store
 
         logs.set_up(verbosity)
+        logs.mute_unheard(TASKS_LOGGER)
         self._conf = conf.load()
         self._worker = conf.worker_id(self._conf.node_name, number, os.getpid())
         self._run = run
