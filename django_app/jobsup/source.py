@@ -19,6 +19,9 @@ from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running
 from spawnpool.states import Ended
 
+BEATS_PER_LOOK = 6
+"""Every how many beats all claims are looked at for owners that are over; the others cost two statements."""
+
 _log = logging.getLogger("jobsup.supervisor")
 
 
@@ -39,6 +42,7 @@ class DatabaseSource:
             raise SourceRefused(str(error)) from error
         self._conf, self._queues, self._runfile, self._verbosity = conf, queues, runfile, verbosity
         self._run = 0
+        self._beats = 0
         self._more = True  # the last claim left something
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
@@ -157,7 +161,9 @@ class DatabaseSource:
             yield LostAttempt(loss.pk, worker, words, loss.ran_s, loss.ended is Ended.STOPPED)
 
     def _recover(self) -> None:
-        accounts: list[Account] = self._store.recover(self._run, self._runfile.identity)
+        thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering
+        self._beats += 1
+        accounts: list[Account] = self._store.recover(self._run, self._runfile.identity, thorough=thorough)
         if accounts:
             failed = sum(account.status is Status.FAILED for account in accounts)
             _log.warning(

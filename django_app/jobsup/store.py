@@ -127,8 +127,7 @@ class Store:
 
     def beat(self, run: int, state: str) -> bool:
         """Note that a run lives; False if somebody declared it lost meanwhile."""
-        alive = Supervisor.objects.using(self.alias).filter(pk=run).exclude(state__in=OVER)
-        return alive.update(state=state, beat_at=self.sql.now()) == 1
+        return self.sql.beat(run, state)
 
     def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
         """Claim up to `limit` ready jobs for a run, the most urgent first; their attempt counts from now on."""
@@ -164,12 +163,18 @@ class Store:
                 self.finish(run, outcomes)
         return accounts
 
-    def recover(self, run: int, runfile: str) -> list[Account]:
+    def recover(self, run: int, runfile: str, *, thorough: bool = True) -> list[Account]:
         """Take jobs from runs that are over without having given them back.
 
         A run is over when it ended, when its lease is over by the database's clock, or when `run` holds its run file.
+
+        Args:
+            run: who looks.
+            runfile: identity of the run file that it holds.
+            thorough: whether to look at all claims even if no run has just been found to be over.
         """
-        self.sql.expire(run, runfile)
+        if not self.sql.expire(run, runfile) and not thorough:
+            return []
         claims = Job.objects.using(self.alias).filter(status=Status.RUNNING).exclude(claimed_by=run)
         owners = {owner for owner in claims.values_list("claimed_by", flat=True).distinct() if owner is not None}
         if not owners:

@@ -163,6 +163,10 @@ class Statements(ABC):
         """Return the database's clock."""
 
     @abstractmethod
+    def beat(self, run: int, state: str) -> bool:
+        """Note that a run lives; False if somebody declared it lost."""
+
+    @abstractmethod
     def expire(self, run: int, runfile: str) -> int:
         """Declare those runs lost whose lease is over or whose run file this run holds; return how many."""
 

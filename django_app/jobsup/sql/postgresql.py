@@ -88,6 +88,11 @@ MARK = """
     WHERE id = %s AND claimed_by = %s AND status = 2
 """
 
+BEAT = """
+    UPDATE jobsup_supervisor SET state = %s, beat_at = statement_timestamp()
+    WHERE id = %s AND state NOT IN ('stopped', 'lost')
+"""
+
 EXPIRE = """
     UPDATE jobsup_supervisor SET state = 'lost'
     WHERE state NOT IN ('stopped', 'lost') AND id <> %s
@@ -142,6 +147,9 @@ class PostgreSQL(Statements):
     def now(self) -> datetime:
         moment: datetime = self.rows("SELECT statement_timestamp()")[0][0]
         return moment
+
+    def beat(self, run: int, state: str) -> bool:
+        return self.run(BEAT, (state, run)) == 1
 
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile))

@@ -56,6 +56,10 @@ MARK = """
     WHERE id = %s AND claimed_by = %s AND status = 2
 """
 
+BEAT = """
+    UPDATE jobsup_supervisor SET state = %s, beat_at = %s WHERE id = %s AND state NOT IN ('stopped', 'lost')
+"""
+
 EXPIRE = """
     UPDATE jobsup_supervisor SET state = 'lost'
     WHERE state NOT IN ('stopped', 'lost') AND id <> %s
@@ -129,6 +133,9 @@ class SQLite(Statements):
 
     def now(self) -> datetime:
         return timezone.now()
+
+    def beat(self, run: int, state: str) -> bool:
+        return self.run(BEAT, (state, self._stored(timezone.now()), run)) == 1
 
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile, self._stored(timezone.now())))
