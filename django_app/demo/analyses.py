@@ -44,7 +44,7 @@ def cut(analysis: Analysis) -> list[Chunk]:
     """Return unsaved chunks that hold the documents of the analysis, and note the totals in its row."""
     rows = Document.objects.filter(package__in=analysis.packages).order_by("package", "path")
     documents = list(rows.values_list("pk", "path"))
-    chunks = []
+    chunks: list[Chunk] = []
     for first in range(0, len(documents), analysis.chunk_size):
         part = documents[first : first + analysis.chunk_size]
         label = f"{part[0][1]} \N{HORIZONTAL ELLIPSIS} {part[-1][1]}"

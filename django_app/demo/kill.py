@@ -18,7 +18,7 @@ TITLE = "jobsup: worker"
 def kill_a_worker(analysis: Analysis, sent_by: str) -> Kill | None:
     """Send SIGKILL to one worker that works on the analysis and return what was done, or None when there is none."""
     running = Chunk.objects.filter(analysis=analysis, finished_at=None).exclude(pid=None)
-    for chunk in running.order_by("-started_at"):
+    for chunk in running.order_by("started_at"):
         killed = kill_in_chunk(chunk, sent_by)
         if killed:
             return killed

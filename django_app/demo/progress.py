@@ -4,8 +4,10 @@ Only reads. What the demo itself wrote down (chunks, kills) and what jobsup acco
 side by side here, on one clock that starts with the analysis.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.utils import timezone
 
@@ -14,6 +16,7 @@ from jobsup.models import FailedAttempt, Job, Status, Supervisor
 
 OVER = ("stopped", "lost")
 SENTENCE_CHARS_MAX = 400
+WORKER = re.compile(r":(?P<name>worker \d+):(?P<pid>\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +139,17 @@ def supervisor_in_words() -> str:
 
 def bars(rows: Rows, chunk: Chunk) -> list[Bar]:
     """Return one bar for each attempt at the chunk that has begun."""
-    pids = {kill.attempt: kill.pid for kill in rows.kills if kill.chunk_id == chunk.pk}
-    about = {"chunk": chunk.number, "label": chunk.label, "documents": len(chunk.document_ids)}
+    bar = partial(Bar, chunk=chunk.number, label=chunk.label, documents=len(chunk.document_ids))
     found = []
     for lost in rows.lost_attempts(chunk):
         begin, end = rows.at(lost.started_at or lost.ended_at), rows.at(lost.ended_at)
-        who = {"worker": lost.worker, "pid": pids.get(lost.attempt), "attempt": lost.attempt}
-        found.append(Bar(**who, **about, begin=begin, end=end, state="lost"))
+        who = called(lost.worker)
+        found.append(bar(who, pid_in(lost.worker), attempt=lost.attempt, begin=begin, end=end, state="lost"))
     if chunk.started_at and (chunk.finished_at or (chunk.job_id, chunk.attempt) not in rows.lost):
-        end = rows.at(chunk.finished_at) if chunk.finished_at else None
-        who = {"worker": chunk.worker, "pid": chunk.pid, "attempt": chunk.attempt}
+        begin, until = rows.at(chunk.started_at), rows.at(chunk.finished_at) if chunk.finished_at else None
         phase = "finished" if chunk.finished_at else "running"
-        found.append(Bar(**who, **about, begin=rows.at(chunk.started_at), end=end, state=phase))
+        who = called(chunk.worker)
+        found.append(bar(who, chunk.pid, attempt=chunk.attempt, begin=begin, end=until, state=phase))
     return found
 
 
@@ -167,15 +169,32 @@ def events(rows: Rows) -> list[Event]:
 def chunk_events(rows: Rows, chunk: Chunk) -> list[Event]:
     """Return what is worth telling about one chunk: nothing, unless an attempt at it was lost."""
     lost = rows.lost_attempts(chunk)
-    told = [Event(rows.at(attempt.ended_at), "lost", f"jobsup: {sentence(attempt)}") for attempt in lost]
+    told = [Event(rows.at(attempt.ended_at), "lost", account(attempt)) for attempt in lost]
     if not lost or not chunk.started_at or chunk.attempt <= lost[0].attempt:
         return told
     name = capitalised(str(chunk))
-    again = f"{name} was begun again by {chunk.worker} (pid {chunk.pid}), attempt {chunk.attempt}."
+    again = f"{name} was begun again by {called(chunk.worker)} (pid {chunk.pid}), attempt {chunk.attempt}."
     told.append(Event(rows.at(chunk.started_at), "again", again))
     if chunk.finished_at:
         told.append(Event(rows.at(chunk.finished_at), "again", f"{name} is complete."))
     return told
+
+
+def account(attempt: FailedAttempt) -> str:
+    """Return how jobsup accounts for a failed attempt."""
+    return f"Job {attempt.job_id}, attempt {attempt.attempt}: {sentence(attempt)}"
+
+
+def called(worker: str) -> str:
+    """Return the short name of a worker, "worker 2" of "node:worker 2:812"; other names stay as they are."""
+    found = WORKER.search(worker)
+    return found["name"] if found else worker
+
+
+def pid_in(worker: str) -> int | None:
+    """Return the process id in the full name of a worker."""
+    found = WORKER.search(worker)
+    return int(found["pid"]) if found else None
 
 
 def sentence(attempt: FailedAttempt) -> str:

@@ -66,6 +66,12 @@ DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""), DEMO_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TASKS = {"default": {"BACKEND": "jobsup.backend.JobsupBackend"}}
 
+LOGGING = {  # one line for each job that begins and ends would hide the lines that matter
+    "version": 1,
+    "disable_existing_loggers": False,
+    "loggers": {"django.tasks": {"level": "WARNING"}, "django_tasks": {"level": "WARNING"}},
+}
+
 LANGUAGE_CODE = "en"
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -23,7 +23,7 @@ from demo import analyses, library
 from demo.kill import kill_a_worker
 from demo.models import Analysis, Kill
 from demo.processes import Child
-from demo.progress import Progress, progress, sentence
+from demo.progress import Progress, account, called, progress
 from demo.terminal import Screen, progress_line, serial_line
 from jobsup.models import FailedAttempt
 
@@ -104,10 +104,9 @@ class Show:
 
     def _prepare(self) -> None:
         """Bring the tables up to date and load the documents."""
-        where = settings.DATABASES["default"]["NAME"] if connection.vendor == "sqlite" else connection.vendor
         self.screen.line(f"jobsup demo: Python {platform.python_version()}, Django {django.__version__}\n")
         call_command("migrate", verbosity=0, interactive=False)
-        self.screen.pair("database", f"{connection.display_name}, {where}")
+        self.screen.pair("database", f"{connection.display_name}, {connection.settings_dict['NAME']}")
         began = time.monotonic()
         loaded = library.load(self.options.packages)
         took = time.monotonic() - began
@@ -182,13 +181,14 @@ class Show:
             if now.ended:
                 return now
             self.screen.status(progress_line(now))
-            if kill and now.share >= KILL_FROM_SHARE:
+            aiming = kill and now.share >= KILL_FROM_SHARE
+            if aiming:
                 kill = kill_a_worker(analysis, "demo") is None
             if now.documents_done != done:
                 moved, done = time.monotonic(), now.documents_done
             if time.monotonic() - moved > STALL_TIMEOUT_S:
                 raise Trouble(f"nothing has moved for {STALL_TIMEOUT_S:.0f} s.")
-            self._pause(POLL_TO_KILL_S if kill else POLL_S)
+            self._pause(POLL_TO_KILL_S if aiming else POLL_S)
 
     def _account(self, analysis: Analysis) -> bool:
         """Wait until each kill is accounted for and return whether all are."""
@@ -231,10 +231,10 @@ class Show:
         kills = Kill.objects.filter(chunk__analysis=analysis).select_related("chunk").order_by("pk")
         for kill in kills:
             tell("killed", f"pid {kill.pid} by SIGKILL, in the middle of {kill.chunk}, attempt {kill.attempt}")
-            lost = FailedAttempt.objects.filter(job_id=kill.chunk.job_id, attempt=kill.attempt).first()
-            tell("accounted", sentence(lost) if lost else "NOT ACCOUNTED FOR")
+            lost = FailedAttempt.objects.filter(job_id=kill.chunk.job_id or 0, attempt=kill.attempt).first()
+            tell("accounted", account(lost) if lost else "NOT ACCOUNTED FOR")
             if kill.chunk.finished_at:
-                tell("made good", f"{kill.chunk} was done by attempt {kill.chunk.attempt}, {kill.chunk.worker}")
+                tell("made good", f"{kill.chunk} was done by attempt {kill.chunk.attempt}, {called(kill.chunk.worker)}")
         if self.options.kill and not kills:
             tell("killed", "nobody: it was all over too soon")
 

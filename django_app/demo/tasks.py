@@ -1,5 +1,7 @@
 """The two tasks of the demo; their arguments are primary keys, so no row and no connection leaves its process."""
 
+from __future__ import annotations
+
 import os
 
 from demo import analyses
@@ -9,7 +11,7 @@ from jobsup.compat import TaskContext
 
 
 @task(max_attempts=3, takes_context=True)
-def analyse(context: TaskContext, analysis_id: int, document_ids: list[int]) -> int:
+def analyse(context: TaskContext[..., int], analysis_id: int, document_ids: list[int]) -> int:
     """Examine one chunk of documents and return how many there were."""
     result = context.task_result
     chunk = Chunk.objects.get(analysis_id=analysis_id, job_id=int(result.id))

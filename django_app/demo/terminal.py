@@ -9,7 +9,7 @@ from typing import TextIO
 
 from demo.progress import Progress
 
-BAR_WIDTH = 24
+BAR_WIDTH = 14
 PLAIN_INTERVAL_S = 1.0
 
 
@@ -60,11 +60,11 @@ def bar(share: float) -> str:
 def progress_line(now: Progress) -> str:
     """Return one line that tells how far it is and who works on what."""
     running = sorted(now.running, key=lambda one: one.worker)
-    who = "   ".join(f"{one.worker}: chunk {one.chunk}" for one in running) or "waiting for a worker"
-    return f"  {bar(now.share)}  {now.documents_done:,}/{now.documents:,}  {now.per_second:,.0f}/s   {who}"
+    who = "  ".join(f"{one.worker}: chunk {one.chunk}" for one in running) or "waiting for a worker"
+    return f"  {bar(now.share)}  {now.documents_done:,} at {now.per_second:,.0f}/s  {who}"
 
 
 def serial_line(done: int, documents: int, seconds: float) -> str:
     """Return one line that tells how far the serial run is."""
     rate = done / seconds if seconds else 0.0
-    return f"  {bar(done / documents if documents else 1.0)}  {done:,}/{documents:,}  {rate:,.0f}/s   one process"
+    return f"  {bar(done / documents if documents else 1.0)}  {done:,} at {rate:,.0f}/s  one process"

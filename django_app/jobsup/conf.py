@@ -79,7 +79,7 @@ def load() -> Conf:
         path = f"JOBSUP[{key!r}]"
         if key not in _KEYS:
             raise ImproperlyConfigured(f"{path} is no setting of jobsup; there are {', '.join(sorted(_KEYS))}")
-        values[_KEYS[key].name] = _checked(path, _KEYS[key].name, value)
+        values[_KEYS[key].name] = checked(path, _KEYS[key].name, value)
     return Conf(**values)
 
 
@@ -96,8 +96,12 @@ def check_name(path: str, value: str) -> str:
     return value
 
 
-def _checked(path: str, name: str, value: Any) -> Any:
-    """Return one value converted to what `Conf` holds."""
+def checked(path: str, name: str, value: Any) -> Any:
+    """Return one value converted to what the field `name` of `Conf` holds.
+
+    Raises:
+        ImproperlyConfigured: it cannot be that.
+    """
     default = getattr(Conf(), name)
     if name == "notify":
         if not isinstance(value, bool):

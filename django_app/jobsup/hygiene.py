@@ -17,7 +17,7 @@ def tidy_connections() -> list[str]:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue
-        if _is_dirty(connection) or (connection.errors_occurred and not connection.is_usable()):
+        if _is_unfit(connection):
             drop(connection)
             dropped.append(connection.alias)
         connection.errors_occurred = False
@@ -44,6 +44,14 @@ def drop(connection: BaseDatabaseWrapper) -> None:
     with contextlib.suppress(Exception):  # the server may be gone
         connection.close()
     connection.connection = None
+
+
+def _is_unfit(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the next job must not have this connection."""
+    try:
+        return _is_dirty(connection) or (connection.errors_occurred and not connection.is_usable())
+    except Exception:  # noqa: BLE001  # the job closed the driver's own connection, which answers no question any more
+        return True
 
 
 def _is_dirty(connection: BaseDatabaseWrapper) -> bool:

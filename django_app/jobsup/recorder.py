@@ -24,6 +24,10 @@ LATEST_S = 0.010
 """How long an end may wait to be recorded (design: 10 ms)."""
 TOGETHER_MAX = 500
 RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+REFUSALS = (DatabaseError, ValueError)
+"""How a database, or the driver before it, says no to data."""
+PAUSE_S = 1.0
+"""How long the helper thread leaves a database alone that refused."""
 
 T = TypeVar("T")
 _log = logging.getLogger("jobsup.worker")
@@ -93,8 +97,8 @@ class Recorder:
             while (left_s := self._left_s()) < LATEST_S * 2:
                 if left_s > LATEST_S * 0.1:
                     time.sleep(left_s - LATEST_S * 0.1)
-                else:
-                    self._flush_late()
+                elif not self._flush_late():
+                    time.sleep(PAUSE_S)
             self._wanted.clear()
             if self._entries:  # came in between the last look and the clear
                 self._wanted.set()
@@ -106,13 +110,15 @@ class Recorder:
                 return LATEST_S * 3
             return self._entries[0].ended_at + LATEST_S - time.monotonic()
 
-    def _flush_late(self) -> None:
+    def _flush_late(self) -> bool:
         try:
             self._flush()
-        except (DatabaseError, SourceUnavailable) as error:
+        except SourceUnavailable as error:
             _log.warning("the ends of some jobs wait: %s", error)
+            return False
         finally:
             connections[self._store.alias].close()
+        return True
 
     def _flush(self) -> None:
         with self._writing:
@@ -142,15 +148,24 @@ class Recorder:
         self._settled(entries[-1].pk)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> set[int]:
-        """Write outcomes; one that the database refuses as data is told as that job's failure."""
+        """Write outcomes; one that the database refuses as data is told as that job's failure.
+
+        Raises:
+            SourceUnavailable: not even that could be written.
+        """
         try:
-            return insist(
-                lambda: self._store.finish(self._run, outcomes), self._store.alias, "outcomes cannot be recorded"
-            )
-        except DatabaseError as error:
-            if len(outcomes) == 1:
-                return self._store.finish(self._run, [_stub(outcomes[0], error)])
-        return set().union(*(self._finish([outcome]) for outcome in outcomes))
+            return self._insist(outcomes)
+        except REFUSALS as error:
+            stub = [_stub(outcome, error) for outcome in outcomes]
+        if len(outcomes) > 1:
+            return set().union(*(self._finish([outcome]) for outcome in outcomes))
+        try:
+            return self._insist(stub)
+        except REFUSALS as error:
+            raise SourceUnavailable(f"the end of job {stub[0].row.pk} cannot be recorded: {error}") from error
+
+    def _insist(self, outcomes: Sequence[Outcome]) -> set[int]:
+        return insist(lambda: self._store.finish(self._run, outcomes), self._store.alias, "outcomes cannot be recorded")
 
 
 def insist(operation: Callable[[], T], alias: str, what: str) -> T:

@@ -19,6 +19,9 @@ from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running
 from spawnpool.states import Ended
 
+DUE_LOOK_S = 0.25
+"""How late a scheduled job may be noticed while the workers never run out of ready ones."""
+
 BEATS_PER_LOOK = 6
 """Every how many beats all claims are looked at for owners that are over; the others cost two statements."""
 
@@ -44,6 +47,7 @@ class DatabaseSource:
         self._run = 0
         self._beats = 0
         self._more = True  # the last claim left something
+        self._look_at = 0.0  # when to look for scheduled jobs at the latest
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
 
@@ -77,10 +81,16 @@ class DatabaseSource:
                 self._store.sql.promote()
             pks = self._store.claim(self._run, self._queues, limit)
             self._more = bool(pks)
-            if not pks:
-                due_in_s = self._store.sql.next_due_s()
-                self._due_at = None if due_in_s is None else time.monotonic() + due_in_s
+            if not pks or time.monotonic() >= self._look_at:
+                self._look_for_due()
             return pks
+
+    def _look_for_due(self) -> None:
+        """Learn when the next scheduled job is due; also now and then while the queue never gets empty."""
+        due_in_s = self._store.sql.next_due_s()
+        now = time.monotonic()
+        self._due_at = None if due_in_s is None else now + due_in_s
+        self._look_at = now + DUE_LOOK_S
 
     def release(self, pks: Sequence[int]) -> None:
         """Give back what was never started."""

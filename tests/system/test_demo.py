@@ -1,7 +1,6 @@
 """The demo, run as a newcomer runs it: the command, its summary, its page, Ctrl-C; and the pure parts of its work.
 
-Each run takes a few small packages, so that it ends within seconds and still has enough chunks for a worker to be
-killed in the middle of one.
+Each run takes a few small packages: it ends within seconds and still has chunks enough to kill a worker in one.
 """
 
 from __future__ import annotations
@@ -35,13 +34,18 @@ PACKAGES = "asyncio,email,encodings,importlib,json,multiprocessing,unittest,xml"
 SMALL = ("--packages", PACKAGES, "--chunk-size", "5", "--port", "8765")
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 RUN_TIMEOUT_S = 90
+SETTING_UP = """
+import django; django.setup()
+from django.core.management import call_command as call; call("migrate", verbosity=0)
+from demo import analyses, library; library.load(["json"])
+from demo.models import Analysis, Chunk, Finding
+"""
 
 
 def demo_environment(database: Database, place: Path) -> dict[str, str]:
     """Return the environment in which the demo works on the database of a test."""
-    file, url = database.env.get("JOBSUP_TEST_SQLITE"), database.env.get("JOBSUP_TEST_POSTGRES")
-    where = url if database.vendor == "postgresql" else f"sqlite:///{file}"
-    own = {"DJANGO_SETTINGS_MODULE": "demo.settings", "DATABASE_URL": str(where), "DEMO_DIR": str(place)}
+    where = database.env.get("JOBSUP_TEST_POSTGRES") or f"sqlite:///{database.env['JOBSUP_TEST_SQLITE']}"
+    own = {"DJANGO_SETTINGS_MODULE": "demo.settings", "DATABASE_URL": where, "DEMO_DIR": str(place)}
     return environment(own)
 
 
@@ -75,9 +79,9 @@ class Demo:
 
         eventually(said, RUN_TIMEOUT_S, repr(text), self.text)
 
-    def wait(self) -> int:
-        """Wait for its end and return the exit code."""
-        return self.process.wait(RUN_TIMEOUT_S)
+    def end(self) -> tuple[int, str]:
+        """Wait for its end and return the exit code and what it has said."""
+        return self.process.wait(RUN_TIMEOUT_S), self.text()
 
     def interrupt(self) -> None:
         """Do as a terminal does at Ctrl-C: signal the whole group."""
@@ -98,9 +102,8 @@ def running(database: Database, place: Path, *arguments: str) -> Iterator[Demo]:
     try:
         yield demo
     finally:
-        if demo.process.poll() is None:
-            demo.process.kill()
-            demo.process.wait()
+        demo.process.kill()  # does nothing to one that has ended
+        demo.process.wait()
 
 
 def rows(query: str) -> list[tuple[Any, ...]]:
@@ -115,16 +118,14 @@ def rows(query: str) -> list[tuple[Any, ...]]:
 def test_one_run_kills_a_worker_and_is_complete_all_the_same(database: Database, tmp_path: Path) -> None:
     """The run ends by itself with 0; each document is found once, the kill is accounted for, both results are equal."""
     with running(database, tmp_path / "demo", "--once") as demo:
-        code = demo.wait()
-        text = demo.text()
+        code, text = demo.end()
     assert code == 0, text
     for expected in ("equal, document by document", "by SIGKILL, in the middle of chunk", "Nothing is left running."):
         assert expected in text, text
-    assert re.search(r"accounted +.*worker .*SIGKILL.*demo\.tasks\.analyse", text), text
+    assert re.search(r"accounted +Job \d+, attempt 1: worker \d \(pid \d+\) was killed by SIGKILL", text), text
     [(documents,)] = rows("SELECT count(*) FROM demo_document")
-    [(findings,)] = rows("SELECT count(*) FROM demo_finding f JOIN demo_analysis a ON a.id = f.analysis_id "
-                         "WHERE a.serial_of_id IS NULL")  # fmt: skip
-    assert findings == documents > 200
+    [(findings,)] = rows("SELECT count(*) FROM demo_finding")
+    assert findings == 2 * documents > 400, "each document once in the parallel run and once in the serial one"
     kills = rows("SELECT c.job_id, k.attempt FROM demo_kill k JOIN demo_chunk c ON c.id = k.chunk_id")
     lost = rows("SELECT job_id, attempt FROM jobsup_failedattempt")
     assert len(kills) == 1
@@ -134,8 +135,7 @@ def test_one_run_kills_a_worker_and_is_complete_all_the_same(database: Database,
 def test_without_kill_and_serial_run(database: Database, tmp_path: Path) -> None:
     """Both can be left out; then no attempt is lost."""
     with running(database, tmp_path / "demo", "--once", "--no-kill", "--no-serial") as demo:
-        code = demo.wait()
-        text = demo.text()
+        code, text = demo.end()
     assert code == 0, text
     assert "killed" not in text
     assert "serial " not in text
@@ -149,8 +149,7 @@ def test_ctrl_c_in_mid_analysis_drains(database: Database, tmp_path: Path) -> No
         demo.wait_for("documents sent as primary keys")
         eventually(lambda: rows("SELECT 1 FROM demo_chunk WHERE finished_at IS NOT NULL"), what="a finished chunk")
         demo.interrupt()
-        code = demo.wait()
-        text = demo.text()
+        code, text = demo.end()
     assert code == 0, text
     assert "Nothing is left running." in text
     assert rows("SELECT count(*) FROM jobsup_job WHERE status = 2") == [(0,)], "a job was left RUNNING"
@@ -166,8 +165,7 @@ def test_a_supervisor_that_dies_is_told(database: Database, tmp_path: Path) -> N
         demo.wait_for("Ctrl-C drains")
         [supervisor] = [pid for pid in processes_of(demo.process.pid) if "jobsup: supervisor" in title_of(pid)]
         os.kill(supervisor, signal.SIGKILL)
-        code = demo.wait()
-        text = demo.text()
+        code, text = demo.end()
     assert code == 1, text
     assert "the supervisor was ended by SIGKILL" in text
 
@@ -221,21 +219,14 @@ def test_the_page_starts_an_analysis_kills_a_worker_and_shows_the_result(databas
         assert "The results are equal" in result
         assert '<svg class="treemap"' in result
         demo.interrupt()
-        assert demo.wait() == 0, demo.text()
+        code, text = demo.end()
+    assert code == 0, text
 
 
 def run_program(database: Database, place: Path, program: str) -> str:
     """Run a program in the demo's own settings, with one small package loaded, and return what it prints."""
-    setting_up = (
-        "import django; django.setup()\n"
-        "from django.core.management import call_command\n"
-        "call_command('migrate', verbosity=0)\n"
-        "from demo import analyses, library\n"
-        "from demo.models import Analysis, Chunk, Finding\n"
-        "library.load(['json'])\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", setting_up + program],
+        [sys.executable, "-c", SETTING_UP + program],
         env=demo_environment(database, place),
         capture_output=True,
         text=True,
@@ -323,11 +314,7 @@ def test_a_file_that_does_not_parse_is_a_finding() -> None:
     assert facts.functions == 0
     assert facts.error.startswith("SyntaxError: ")
     assert facts.error.endswith("line 2")
-
-
-def test_nothing_gives_nothing() -> None:
-    """An empty file has no line."""
-    assert examine("") == Facts()
+    assert examine("") == Facts(), "an empty file has nothing, not even a line"
 
 
 @pytest.mark.parametrize(
@@ -355,9 +342,9 @@ def test_treemap_covers_its_area() -> None:
     """The boxes fill the picture, each by its share."""
     tiles = [Tile(f"package{lines}", lines, lines % 7, 1) for lines in (900, 500, 90, 30, 20, 7, 1)]
     boxes = treemap(tiles)
-    whole = sum(tile.lines for tile in tiles)
     for box in boxes:
-        assert box.width * box.height == pytest.approx(WIDTH * HEIGHT * box.tile.lines / whole)
+        share = box.tile.lines / sum(tile.lines for tile in tiles)
+        assert box.width * box.height == pytest.approx(WIDTH * HEIGHT * share)
         assert -0.01 <= box.x <= box.x + box.width <= WIDTH + 0.01
         assert -0.01 <= box.y <= box.y + box.height <= HEIGHT + 0.01
     assert [box.tile for box in boxes] == tiles

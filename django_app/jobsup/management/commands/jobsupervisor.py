@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import connections, router
 
 from jobsup import conf, logs
@@ -46,6 +46,18 @@ class Command(BaseCommand):
             action="store_true",
             help="drain and exit when no job is ready, running or to be retried",
         )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Refuse settings that cannot work in one sentence, before the system checks tell them in their own form."""
+        try:
+            conf.load()
+            conf.queues(options["queues"])
+            return super().execute(*args, **options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
+        except SystemCheckError as error:
+            error.returncode = ExitCode.BAD_CONFIG
+            raise
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the supervisor; the exit code of the process is its own."""
@@ -85,8 +97,9 @@ class Command(BaseCommand):
     @staticmethod
     def _settings(options: dict[str, Any]) -> conf.Conf:
         settings = conf.load()
-        if options["name"] is not None:
-            settings = dataclasses.replace(settings, name=conf.check_name("--name", options["name"]))
+        for option, name in (("name", "name"), ("workers", "workers"), ("grace", "grace_s")):
+            if (value := options[option]) is not None:
+                settings = dataclasses.replace(settings, **{name: conf.checked(f"--{option}", name, value)})
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise ImproperlyConfigured(
                 "DJANGO_SETTINGS_MODULE is not set: workers are fresh processes and find the settings by that name only"
@@ -96,8 +109,8 @@ class Command(BaseCommand):
     @staticmethod
     def _limits(settings: conf.Conf, options: dict[str, Any]) -> Limits:
         return Limits(
-            workers=settings.workers if options["workers"] is None else options["workers"],
-            grace_s=settings.grace_s if options["grace"] is None else options["grace"],
+            workers=settings.workers,
+            grace_s=settings.grace_s,
             boot_timeout_s=settings.boot_timeout_s,
             beat_interval_s=settings.lease_s / BEATS_PER_LEASE,
             exit_when_empty=options["exit_when_empty"],
