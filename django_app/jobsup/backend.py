@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from jobsup.tasks import MAX_ATTEMPTS_MAX, JobsupTask
-from jobsup.text import dump
+from jobsup.text import bounded, dump
 
 if TYPE_CHECKING:
     from jobsup.store import Store
 
+QUEUE_CHARS_MAX = 64
 _PK_MAX = 2**63 - 1
+_PK_DIGITS_MAX = len(str(_PK_MAX))
 
 
 class JobsupBackend(BaseTaskBackend):
@@ -43,6 +45,11 @@ class JobsupBackend(BaseTaskBackend):
         super().validate_task(task)
         if len(task.module_path) > 255:
             raise InvalidTask(f"The path of the task is longer than 255 characters: {task.module_path[:80]}...")
+        queue = task.queue_name
+        if not 0 < len(queue) <= QUEUE_CHARS_MAX or bounded(queue) != queue:
+            raise InvalidTask(
+                f"queue_name is {queue!r}: expected 1 to {QUEUE_CHARS_MAX} characters, no NUL and no lone surrogates."
+            )
         attempts = getattr(task, "max_attempts", None)
         if attempts is not None and (
             isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_ATTEMPTS_MAX
@@ -84,10 +91,9 @@ class JobsupBackend(BaseTaskBackend):
         from jobsup.errors import TaskNotFound
         from jobsup.results import result_of, task_of
 
-        try:
-            pk = int(result_id)
-        except (TypeError, ValueError):
-            pk = -1
+        text = str(result_id)
+        # int() alone would also take " 1", "1_0" and 1.5 for ids.
+        pk = int(text) if text.isascii() and text.isdigit() and len(text) <= _PK_DIGITS_MAX else 0
         found = self.store.get(pk) if 0 < pk <= _PK_MAX else None
         if found is None:
             raise TaskResultDoesNotExist(result_id)

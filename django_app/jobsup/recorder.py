@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from jobsup.hygiene import drop
 from jobsup.models import Status
 from jobsup.store import Failure, Outcome, Store
+from jobsup.text import class_path
 from spawnpool.errors import SourceUnavailable
 
 LATEST_S = 0.010
@@ -82,7 +83,7 @@ class Recorder:
             recorded, self._recorded = self._recorded, []
         for entry in recorded:
             if entry.recorded is not None:
-                entry.recorded()
+                _tell(entry.pk, entry.recorded)
 
     def guard(self) -> None:
         """Have the helper thread record what waits, should the next job take longer than that may wait."""
@@ -168,6 +169,14 @@ class Recorder:
         return insist(lambda: self._store.finish(self._run, outcomes), self._store.alias, "outcomes cannot be recorded")
 
 
+def _tell(pk: int, recorded: Callable[[], None]) -> None:
+    """Tell of an end that is recorded; whatever goes wrong there must not take the worker and the next jobs along."""
+    try:
+        recorded()
+    except BaseException as error:  # noqa: BLE001  # receivers of a signal do what they like; so does what they log
+        _log.warning("job %d is recorded, but telling so failed: %s", pk, class_path(error))
+
+
 def insist(operation: Callable[[], T], alias: str, what: str) -> T:
     """Do a database operation that may be repeated, over new connections if need be, for some seconds.
 
@@ -185,7 +194,11 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
         time.sleep(delay_s)
         try:
             return operation()
-        except (OperationalError, InterfaceError) as error:
+        except DatabaseError as error:
+            # A server that crashes is told by psycopg 2 as a plain DatabaseError.
+            lost = isinstance(error, (OperationalError, InterfaceError)) or not connections[alias].is_usable()
+            if not lost:
+                raise
             last = str(error).strip()
             drop(connections[alias])
     raise SourceUnavailable(f"{what} in the database {alias!r}: {last}")

@@ -34,29 +34,31 @@ def find_task(path: str) -> Any:
     """
     try:
         found = import_string(path)
-    except ImportError as error:
-        raise TaskNotFound(f"no task {path}: {error}") from error
+    except (Exception, SystemExit) as error:  # the module may do anything while it is imported
+        raise TaskNotFound(f"no task {path}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Task):
         raise TaskNotFound(f"no task {path}: what stands there is no task; was the decorator @task removed?")
     return found
 
 
 def task_of(row: LoadedRow) -> Any:
-    """Return the task of a job as it was enqueued, with that job's priority, queue and time.
+    """Return the task of a job as it was enqueued, with that job's own options.
 
     Raises:
         TaskNotFound: the path leads to no task.
     """
     task = find_task(row.task)
-    own = (row.priority, row.queue, row.run_after, row.backend)
-    if own == (task.priority, task.queue_name, task.run_after, task.backend):
+    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts)
+    declared = (task.priority, task.queue_name, task.run_after, task.backend, getattr(task, "max_attempts", None))
+    if own == declared:
         return task
     # Made field by field: a queue that was removed from the settings must not make its old results unreadable.
     copy = object.__new__(type(task))
     for field in fields(task):
         object.__setattr__(copy, field.name, getattr(task, field.name))
-    for name, value in zip(("priority", "queue_name", "run_after", "backend"), own, strict=True):
-        object.__setattr__(copy, name, value)
+    for name, value in zip(("priority", "queue_name", "run_after", "backend", "max_attempts"), own, strict=True):
+        if hasattr(task, name):
+            object.__setattr__(copy, name, value)
     return copy
 
 

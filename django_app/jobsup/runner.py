@@ -6,12 +6,13 @@ workers x aliases (and one more per worker while its recorder's helper thread wr
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import django
 from django.utils import timezone
@@ -32,7 +33,7 @@ class Runner:
     def __init__(self, number: int, reports: Reports, run: int, verbosity: int) -> None:
         django.setup()
         from jobsup import conf, logs
-        from jobsup.compat import TASKS_LOGGER
+        from jobsup.compat import TASKS_LOGGER, Task
         from jobsup.recorder import Recorder
         from jobsup.store import Store
 
@@ -46,6 +47,7 @@ class Runner:
         self._recorder = Recorder(self._store, run, reports.settled)
         self._jobs: dict[int, tuple[Any, Any]] = {}
         self._rested = False
+        self._task_file = inspect.getfile(Task)
         self._at_once = False  # the last job's end may not wait
         self._log = logging.getLogger("jobsup.worker")
 
@@ -104,8 +106,9 @@ class Runner:
             now = timezone.now()
             task = task_of(row)
             row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
+            sender = type(task.get_backend())  # raises when TASKS has that backend no more: then nobody is told
             result = result_of(task, row, failures)
-            task_started.send_robust(type(task.get_backend()), task_result=result)
+            task_started.send_robust(sender, task_result=result)
             context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
             payload = dump(task.call(*context, *result.args, **result.kwargs), "the result")
         except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
@@ -135,20 +138,18 @@ class Runner:
         from jobsup.models import Status
         from jobsup.sql import FinishRow
         from jobsup.store import Failure, Outcome
-        from jobsup.text import class_path, traceback_text
+        from jobsup.text import class_path, summary, traceback_text
         from jobsup.verdicts import after_exception
 
         verdict = after_exception(row.attempt, row.max_attempts)
-        failure = Failure(class_path(error), traceback_text(error))
+        failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
         outcome = Outcome(
             FinishRow(row.id, row.attempt, verdict.status, None, self._worker, 0.0, 0.0, verdict.delay_s), failure
         )
 
         def recorded() -> None:
             what = "failed" if verdict.status is Status.FAILED else f"failed, next attempt in {verdict.delay_s:g} s"
-            self._log.warning(
-                "job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, failure.exception_class_path
-            )
+            self._log.warning("job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, summary(error))
             if result is None or verdict.status is not Status.FAILED:
                 return
             result.errors.append(
@@ -157,7 +158,7 @@ class Runner:
             object.__setattr__(result, "finished_at", timezone.now())
             object.__setattr__(result, "status", TaskResultStatus.FAILED)
             try:
-                raise error  # noqa: TRY301  # so that receivers find it in sys.exc_info(), as Django's own do
+                _raise(error)  # so that receivers find it in sys.exc_info(), as Django's own do
             except BaseException:  # noqa: BLE001
                 task_finished.send_robust(type(result.task.get_backend()), task_result=result)
 
@@ -192,6 +193,10 @@ class Runner:
 
         self._recorder.flush()
         connections.close_all()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 IDLE_CONNECTIONS_S = 300.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
@@ -14,7 +14,7 @@ from jobsup.conf import Conf, worker_id
 from jobsup.models import Job, Status
 from jobsup.sql import UnsupportedDatabase
 from jobsup.store import Account, LostAttempt, Store
-from spawnpool.errors import SourceRefused, SourceUnavailable
+from spawnpool.errors import RunOver, SourceRefused, SourceUnavailable
 from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running
 from spawnpool.states import Ended
@@ -66,6 +66,15 @@ class DatabaseSource:
                 self._conf.name, self._conf.node_name, self._runfile.identity, os.getpid(), self._conf.lease_s
             )
             self._recover()
+        queues = (
+            "every queue"
+            if self._queues is None
+            else f"queue{'s' * (len(self._queues) != 1)} " + ", ".join(self._queues)
+        )
+        _log.info(
+            "supervisor %s on %s serves %s of database %r (run %d)",
+            self._conf.name, self._conf.node_name, queues, self._store.alias, self._run,
+        )  # fmt: skip
         return self._run, self._verbosity
 
     def claim(self, limit: int) -> Sequence[int]:
@@ -79,9 +88,11 @@ class DatabaseSource:
                 return []
             if due:
                 self._store.sql.promote()
+            if time.monotonic() >= self._look_at:
+                self._look_for_due()
             pks = self._store.claim(self._run, self._queues, limit)
             self._more = bool(pks)
-            if not pks or time.monotonic() >= self._look_at:
+            if not pks:  # else nothing may fail any more: the claim is made, and nobody else knows of these keys
                 self._look_for_due()
             return pks
 
@@ -92,8 +103,14 @@ class DatabaseSource:
         self._due_at = None if due_in_s is None else now + due_in_s
         self._look_at = now + DUE_LOOK_S
 
+    def strays(self, holding: Collection[int]) -> Sequence[int]:
+        """Return the jobs that this run claimed without learning of it."""
+        with self._reachable():
+            return sorted(self._store.claimed_by(self._run) - set(holding))
+
     def release(self, pks: Sequence[int]) -> None:
         """Give back what was never started."""
+        self._more = True  # one's own writes are no change that the database would tell
         with self._reachable():
             self._store.release(self._run, pks)
 
@@ -105,6 +122,7 @@ class DatabaseSource:
 
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for the jobs of a worker that ended."""
+        self._more = True
         with self._reachable():
             return {account.pk: str(account) for account in self._store.lost(self._run, self._attempts(losses))}
 
@@ -112,11 +130,11 @@ class DatabaseSource:
         """Renew the lease and take over the jobs of runs whose own is over.
 
         Raises:
-            SourceRefused: this run was declared lost and its jobs were given to others.
+            RunOver: this run was declared lost and its jobs were given to others.
         """
         with self._reachable():
             if not self._store.beat(self._run, state):
-                raise SourceRefused(
+                raise RunOver(
                     "this supervisor was silent for longer than its lease and its jobs were given to others: it ends"
                 )
             self._recover()
@@ -162,19 +180,15 @@ class DatabaseSource:
 
     def _attempts(self, losses: Sequence[Loss]) -> Iterator[LostAttempt]:
         for loss in losses:
-            who = f"worker {loss.worker} (pid {loss.pid}) {loss.words}"
-            if loss.ran_s is None:
-                words = f"{who} after the job had returned and before that was recorded"
-            else:
-                words = f"{who} while running the job, after {loss.ran_s:.1f} s"
             worker = worker_id(self._conf.node_name, loss.worker, loss.pid)
-            yield LostAttempt(loss.pk, worker, words, loss.ran_s, loss.ended is Ended.STOPPED)
+            yield LostAttempt(loss.pk, worker, loss.tell("{job}"), loss.ran_s, at_once=loss.ended is Ended.STOPPED)
 
     def _recover(self) -> None:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering
         self._beats += 1
         accounts: list[Account] = self._store.recover(self._run, self._runfile.identity, thorough=thorough)
         if accounts:
+            self._more = True
             failed = sum(account.status is Status.FAILED for account in accounts)
             _log.warning(
                 "recovered %d job%s of supervisors that ended without a word%s",

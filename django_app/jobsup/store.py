@@ -41,7 +41,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class LostAttempt:
-    """An attempt whose worker ended; `worker` and `ran_s` as far as they are known, `words` for the record."""
+    """An attempt whose worker ended; `worker` and `ran_s` as far as they are known.
+
+    `words` are for the record; `{job}` in them stands for the job's name, number of attempt and all.
+    """
 
     pk: int
     worker: str
@@ -123,7 +126,8 @@ class Store:
 
     def end_run(self, run: int) -> None:
         """Note that a run is over and owes nothing."""
-        Supervisor.objects.using(self.alias).filter(pk=run).update(state="stopped", beat_at=self.sql.now())
+        runs = Supervisor.objects.using(self.alias).filter(pk=run).exclude(state__in=OVER)
+        runs.update(state="stopped", beat_at=self.sql.now())
 
     def beat(self, run: int, state: str) -> bool:
         """Note that a run lives; False if somebody declared it lost meanwhile."""
@@ -132,6 +136,11 @@ class Store:
     def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
         """Claim up to `limit` ready jobs for a run, the most urgent first; their attempt counts from now on."""
         return self.sql.claim(run, queues, limit)
+
+    def claimed_by(self, run: int) -> set[int]:
+        """Return the jobs that a run owns."""
+        jobs = Job.objects.using(self.alias).filter(claimed_by=run, status=Status.RUNNING)
+        return set(jobs.values_list("pk", flat=True))
 
     def release(self, run: int, pks: Sequence[int]) -> None:
         """Give back jobs that were claimed and never started; their attempt is not counted."""
@@ -156,9 +165,10 @@ class Store:
                 row = FinishRow(
                     job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s
                 )  # fmt: skip
-                outcomes.append(Outcome(row, Failure(WORKER_LOST, attempt.words)))
                 attempts_max = job.max_attempts or self._crash_attempts
-                accounts.append(Account(job.pk, job.task, job.attempt, attempts_max, verdict.status))
+                account = Account(job.pk, job.task, job.attempt, attempts_max, verdict.status)
+                accounts.append(account)
+                outcomes.append(Outcome(row, Failure(WORKER_LOST, attempt.words.replace("{job}", str(account)))))
             if outcomes:
                 self.finish(run, outcomes)
         return accounts
@@ -187,7 +197,7 @@ class Store:
                 continue
             who = "its supervisor" if supervisor is None else f"{supervisor} (pid {supervisor.pid})"
             while pks := list(claims.filter(claimed_by=owner).values_list("pk", flat=True)[:RECOVER_BATCH]):
-                words = f"{who} ended without a word while it owned the job, which may have been running"
+                words = f"{who} ended without a word while it owned {{job}}, which may have been running"
                 worker = "" if supervisor is None else f"{supervisor.node}:{supervisor.name}"
                 accounts += self.lost(owner, [LostAttempt(pk, worker, words, None, at_once=True) for pk in pks])
         return accounts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 from jobsup.compat import normalize_json
@@ -33,12 +34,30 @@ def class_path(error: BaseException) -> str:
     return bounded(f"{kind.__module__}.{kind.__qualname__}")[:255]
 
 
-def traceback_text(error: BaseException) -> str:
-    """Return an exception's traceback, whatever its `__str__` does and however long its chain is."""
+def summary(error: BaseException) -> str:
+    """Return an exception's class and message as one line of at most 200 characters."""
     try:
-        return bounded(
-            "".join(traceback.TracebackException.from_exception(error, limit=-_FRAMES_MAX, compact=True).format())
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001  # a hostile __str__
+        lines = []
+    return bounded(": ".join([class_path(error), *lines[:1]]))[:200]
+
+
+def traceback_text(error: BaseException, *, without: Collection[str] = ()) -> str:
+    """Return an exception's traceback, whatever its `__str__` does and however long its chain is.
+
+    Args:
+        error: the exception.
+        without: files whose frames are left out at the outer end: the machinery that called the job.
+    """
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename in without:
+        own = own.tb_next
+    try:
+        told = traceback.TracebackException(
+            type(error), error, own or error.__traceback__, limit=-_FRAMES_MAX, compact=True
         )
+        return bounded("".join(told.format()))
     except Exception as failure:  # noqa: BLE001  # a chain too deep, memory, a hostile __repr__
         return f"{class_path(error)} (its traceback cannot be shown: {type(failure).__name__})"
 

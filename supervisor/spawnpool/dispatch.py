@@ -88,15 +88,16 @@ class Dispatch:
         if self.spare or not any(member.free for member in members):
             return
         for member in members:
-            slow = now - member.progress_at >= self.limits.recall_after_s
+            slow = now >= member.progress_at + self.limits.recall_after_s  # the very sum that `deadlines` gives
             if member.serving and member.unstarted and not member.recalled and slow:
+                member.progress_at = now  # nothing may come back: a start that is not reported yet; not again at once
                 self._do(e.TakeBack(member.wid, member.unstarted))
 
     def mark_running(self, members: Sequence[Member], now: float) -> None:
         """Have keys written down that have been running for a while."""
         for member in members:
             pk = member.running()
-            if pk is not None and not member.marked and now - member.started_at >= self.limits.mark_after_s:
+            if pk is not None and not member.marked and now >= member.started_at + self.limits.mark_after_s:
                 member.marked = True
                 self._do(e.Mark(member.wid, Running(pk, member.number, 0, now - member.started_at)))
 

@@ -22,6 +22,10 @@ class SourceRefused(SpawnpoolError):
     """The source of work refuses this supervisor; trying again will not help."""
 
 
+class RunOver(SpawnpoolError):
+    """This run was declared over by somebody else; what it had was given away."""
+
+
 class AlreadyRunning(SpawnpoolError):
     """Another process holds the run file."""
 

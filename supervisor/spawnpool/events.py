@@ -45,6 +45,7 @@ class Died:
     unstarted: int
     code: int | None
     words: str
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,8 +128,17 @@ class WorkerLane:
         return self._inbound.fileno(), self._fd
 
     def receive(self, timeout_s: float) -> Hand | bool | None:
-        """Wait for the next message: a hand, STOP (None), or False when the time is over."""
-        return self._queue.get() if self._arrivals.poll(timeout_s * 1000) else False
+        """Wait for the next message: a hand, STOP (None), or False when the time is over.
+
+        Raises:
+            BrokenPipeError: the supervisor is gone.
+        """
+        if not self._arrivals.poll(timeout_s * 1000):
+            return False
+        try:
+            return self._queue.get()
+        except EOFError:
+            raise BrokenPipeError from None
 
     def has_more(self) -> bool:
         """Tell whether another message is already there."""

@@ -105,6 +105,10 @@ class Machine:
             times.append(self._stop_by)
         return min(times)
 
+    def holding(self) -> set[int]:
+        """Return every key that is in our possession."""
+        return set(self.spare).union(*(member.window for member in self.members.values()))
+
     def unhurried(self) -> bool:
         """Tell whether every serving worker has so much before it that its reports can wait a moment."""
         return all(member.unstarted > 8 for member in self.members.values() if member.serving)
@@ -151,16 +155,14 @@ class Machine:
         self._dispatch.put_back(unbegun)
         if begun:
             running = None if member.returned else begun[-1]
-            ran_s = now - member.started_at
-            self._do(
-                e.Lose(
-                    member.wid,
-                    [
-                        Loss(pk, member.number, 0, event.words, ran_s if pk == running else None, member.ended)
-                        for pk in begun
-                    ],
+            ran_s = now - member.started_at if len(begun) == member.started else 0.0  # else its start was not told
+            losses = [
+                Loss(
+                    pk, member.number, 0, event.words, ran_s if pk == running else None, member.ended, event.peak_bytes
                 )
-            )
+                for pk in begun
+            ]  # fmt: skip
+            self._do(e.Lose(member.wid, losses))
         self._roster.died(member, event, now, told=bool(begun))
 
     def _babbled(self, event: e.Babbled, now: float) -> None:

@@ -13,7 +13,7 @@ from spawnpool.errors import SourceUnavailable
 from spawnpool.source import Loss, Running, Source
 
 RETRY_FIRST_S = 1.0
-RETRY_MAX_S = 10.0
+RETRY_MAX_S = 4.0
 COMPLAIN_EVERY_S = 10.0
 
 
@@ -29,7 +29,7 @@ class Owed:
     def __init__(self, source: Source, log: logging.Logger, clock: Callable[[], float]) -> None:
         self._source, self._log, self._clock = source, log, clock
         self._releases: list[int] = []
-        self._losses: list[tuple[str, list[Loss]]] = []
+        self._losses: list[list[Loss]] = []
         self._beat: str | None = None
         self._failures = 0
         self._retry_at: float | None = None
@@ -49,9 +49,9 @@ class Owed:
         self._releases.extend(pks)
         self.settle(at_once=True)
 
-    def lose(self, who: str, pid: int, losses: Sequence[Loss]) -> None:
+    def lose(self, pid: int, losses: Sequence[Loss]) -> None:
         """Account for the keys that a dead worker had begun."""
-        self._losses.append((who, [replace(loss, pid=pid) for loss in losses]))
+        self._losses.append([replace(loss, pid=pid) for loss in losses])
         self.settle(at_once=True)
 
     def beat(self, state: str) -> None:
@@ -89,7 +89,9 @@ class Owed:
         return delay_s
 
     def reached(self) -> None:
-        """Note that the source answers."""
+        """Note that the source answers: what is owed can be delivered at once."""
+        if self._retry_at is not None:
+            self._retry_at = self._clock()
         if self._failures:
             self._log.info("it answers again after %d failed tries", self._failures)
         self._failures, self._complained_at = 0, None
@@ -102,15 +104,9 @@ class Owed:
             self._source.release(self._releases)
             self._releases = []
         while self._losses:
-            who, losses = self._losses[0]
+            losses = self._losses[0]
             names = self._source.lost(losses)
             del self._losses[0]
             for loss in losses:
-                self._tell(who, loss, names.get(loss.pk, f"{loss.pk}"))
+                self._log.warning("%s", loss.tell(names.get(loss.pk, f"{loss.pk}")))
         self.reached()
-
-    def _tell(self, who: str, loss: Loss, name: str) -> None:
-        if loss.ran_s is None:
-            self._log.warning("%s %s after it had run %s, before that was recorded", who, loss.words, name)
-        else:
-            self._log.warning("%s %s while running %s, after %.1f s", who, loss.words, name, loss.ran_s)

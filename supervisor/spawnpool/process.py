@@ -45,22 +45,20 @@ class Exit:
     peak_bytes: int | None
 
     def words(self) -> str:
-        """Return what happened as the end of a sentence that begins with the worker's name."""
-        memory = "" if self.peak_bytes is None else f", peak memory {self.peak_bytes / 2**20:.0f} MB"
+        """Return what happened, to go on from the worker's name."""
         if self.code is None:
-            return f"ended with an exit code that another part of the program collected{memory}"
+            return "ended with an exit code that another part of the program collected"
         if self.code < 0:
             try:
-                name = signal.Signals(-self.code).name
+                return f"was killed by {signal.Signals(-self.code).name}"
             except ValueError:
-                name = f"signal {-self.code}"
-            return f"was killed by {name}{memory}"
+                return f"was killed by signal {-self.code}"
         meaning = {
             ExitCode.BOOT_FAILED: " (could not boot)",
             ExitCode.NOT_RECORDED: " (what it had to record was not taken)",
             ExitCode.LANE_LOST: " (a job closed or replaced the worker's own descriptors)",
         }.get(self.code, "")  # type: ignore[call-overload]
-        return f"exited with code {self.code}{meaning}{memory}"
+        return f"exited with code {self.code}{meaning}"
 
 
 class WorkerProcess:
@@ -134,6 +132,21 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = real
+
+
+def fill_standard_streams() -> None:
+    """Open on /dev/null what is closed of descriptors 0, 1 and 2, and give Python its streams there.
+
+    A socket or a lane would take such a number otherwise and be every worker's stderr, where anybody may write.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(opened, True)  # noqa: FBT003  # os takes it by position only
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", encoding="utf-8", errors="replace", closefd=False))
 
 
 def die_with_parent(parent_pid: int) -> None:

@@ -62,7 +62,9 @@ class Roster:
             slot.wid, slot.trial = member.wid, None
             if self._reload is not None:
                 self._reload.taken_over(member.limits)
-            if old is not None:
+            if old is not None and old.state is WorkerState.BOOTING:
+                self.end(old, now)  # it would go on duty beside its successor
+            elif old is not None:
                 self.retire(old, now)
         if member.number > self.wanted:  # fewer are wanted by now
             self.retire(member, now)
@@ -88,6 +90,8 @@ class Roster:
                 self._say(logging.ERROR, f"{_farewell(member, event)}; next try in {delay_s:g} s", member.wid)
             elif member.state is WorkerState.LEAVING and event.code == 0:
                 self._say(logging.DEBUG, f"left: {event.words}", member.wid)
+            elif self.stopping and not member.window:
+                self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
             elif not told:
                 self._say(logging.WARNING, f"{event.words} while {member.doing()}", member.wid)
         self._forget_surplus()
@@ -191,6 +195,8 @@ class Roster:
         if reload is not None:
             done = f" after {reload.count} of {_workers(self.wanted)}" if reload.count else ""
             self._say(logging.ERROR, f"reload refused{done}, the old workers stay: {why}")
+            if reload.again:  # asked for since, perhaps with the code repaired
+                self.reload()
 
     def _use(self, limits: dict[str, float], now: float) -> None:
         """Take over the limits of the new settings; what was changed by TTIN and TTOU stays changed."""

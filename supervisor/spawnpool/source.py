@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +20,10 @@ class Loss:
         pk: the key.
         worker: the worker's number in its pool.
         pid: the worker's process id.
-        words: what happened to the worker, e.g. "was killed by SIGKILL (out of memory?)".
+        words: what happened to the worker, e.g. "was killed by SIGKILL".
         ran_s: how long the job had run, in seconds; None if it had returned.
         ended: whose doing it was.
+        peak_bytes: the worker's peak resident memory, in bytes, if it is known.
     """
 
     pk: int
@@ -31,6 +32,23 @@ class Loss:
     words: str
     ran_s: float | None
     ended: Ended
+    peak_bytes: int | None = None
+
+    def tell(self, job: str) -> str:
+        """Return the account as one sentence.
+
+        Args:
+            job: how the job is called, e.g. "job 77 demo.tasks.analyse, attempt 1 of 3".
+        """
+        who = f"worker {self.worker} (pid {self.pid}) {self.words}{self.ended.by_whom}"
+        if self.ran_s is None:
+            what = f"after it had run {job}, before that was recorded"
+        else:
+            what = f"while running {job}, after {self.ran_s:.1f} s"
+        memory = "" if self.peak_bytes is None else f", peak memory {self.peak_bytes / 2**20:.0f} MB"
+        # Nobody tells who sent a SIGKILL; when it was not us, it mostly was the kernel for want of memory.
+        guess = "; out of memory?" if self.ended is Ended.DIED and self.words.endswith("SIGKILL") else ""
+        return f"{who} {what}{memory}{guess}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +82,12 @@ class Source(Protocol):
     def claim(self, limit: int) -> Sequence[int]:
         """Take at most `limit` keys into this run's possession, best first."""
 
+    def strays(self, holding: Collection[int]) -> Sequence[int]:
+        """Return the keys that this run owns by the source's books and that are not among those it is `holding`.
+
+        Asked after a claim that failed: it may have been made, and only its answer lost.
+        """
+
     def release(self, pks: Sequence[int]) -> None:
         """Give back keys that were claimed but never started; they count as never claimed."""
 
@@ -74,7 +98,11 @@ class Source(Protocol):
         """Account for keys whose worker ended; return how to call each in a log line, e.g. "job 77 demo.analyse"."""
 
     def beat(self, state: str) -> None:
-        """Say that this run is alive, and take over what dead runs of others left behind."""
+        """Say that this run is alive, and take over what dead runs of others left behind.
+
+        Raises:
+            RunOver: somebody else declared this run dead.
+        """
 
     def next_due_s(self) -> float | None:
         """Return in how many seconds the next key that waits for its time is due, None if there is none."""

@@ -44,6 +44,11 @@ class Ended(Enum):
     STOPPED = "stopped"  # cut short by a stop of the supervisor
     EXPELLED = "expelled"  # ended by the supervisor for what it did or did not do
 
+    @property
+    def by_whom(self) -> str:
+        """The words that follow "was killed by SIGABRT"."""
+        return {Ended.DIED: "", Ended.STOPPED: " by the stop of its supervisor"}.get(self, " by its supervisor")
+
 
 class ExitCode(IntEnum):
     """What the exit code of a worker or of the supervisor says."""
@@ -53,4 +58,5 @@ class ExitCode(IntEnum):
     BAD_CONFIG = 4  # settings, arguments or a second supervisor of the same name
     LANE_LOST = 5  # a job closed or replaced the worker's own descriptors
     NOT_RECORDED = 7  # the source did not take what a worker had to record
+    RUN_OVER = 8  # the supervisor was silent for too long and its jobs were given to others
     WALKED_ON = 70  # a forked child of a job came back into the worker's loop

@@ -11,15 +11,16 @@ import os
 import select
 import selectors
 import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from spawnpool import events as e
-from spawnpool.errors import BrokenReport, SourceUnavailable
+from spawnpool.errors import BrokenReport, NotMainThread, SourceUnavailable
 from spawnpool.hands import Hands
 from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
@@ -78,6 +79,7 @@ class Supervisor:
         self._rest_until = 0.0
         self._resting = False
         self._interrupted = False
+        self._in_doubt = False  # a claim failed, and may have been made all the same
         self._exit_code: int | None = None
         self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -105,6 +107,8 @@ class Supervisor:
             SourceRefused: the source does not let this run begin.
             NotMainThread: called from another thread than the main one.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise NotMainThread
         set_supervisor_title(self._spec.program, self._name, "starting")
         with SignalTray() as tray:
             try:
@@ -112,6 +116,7 @@ class Supervisor:
                 self._selector.register(self._lanes, selectors.EVENT_READ)
                 if self._open(tray):
                     self._loop(tray)
+                    self._log.info("stopped")
                 return self._exit_code or 0
             finally:
                 self._leave()
@@ -257,7 +262,7 @@ class Supervisor:
 
     def _death(self, wid: int, ending: Exit) -> e.Event:
         """Return the end of a worker; its permits are counted now, after all that was decided before it."""
-        return e.Died(wid, self._hands[wid].lane.unstarted(), ending.code, ending.words())
+        return e.Died(wid, self._hands[wid].lane.unstarted(), ending.code, ending.words(), ending.peak_bytes)
 
     # ---- actions
 
@@ -278,10 +283,17 @@ class Supervisor:
         self._answer(e.TakenBack(action.wid, self._hands[action.wid].lane.take_back(action.most)))
 
     def _claim(self, action: e.Claim) -> None:
+        if self._owed.anything:
+            # First the books: a key whose giving back is not known to be done could come back here by a claim.
+            self._answer(e.ClaimFailed(max(0.05, (self._owed.retry_at() or 0.0) - self._clock())))
+            return
         try:
-            pks = self._source.claim(action.limit)
+            pks: Sequence[int] = self._source.strays(self._machine.holding()) if self._in_doubt else ()
+            self._in_doubt = False
+            pks = pks or self._source.claim(action.limit)
             due_in_s = None if pks else self._source.next_due_s()
         except SourceUnavailable as error:
+            self._in_doubt = True
             self._disconnect()
             self._answer(e.ClaimFailed(self._owed.failed(error)))
             return
@@ -295,8 +307,7 @@ class Supervisor:
             self._owed.failed(error)
 
     def _lose(self, action: e.Lose) -> None:
-        hands = self._hands[action.wid]
-        self._owed.lose(hands.who(), hands.process.pid, action.losses)
+        self._owed.lose(self._hands[action.wid].process.pid, action.losses)
 
     def _mark(self, action: e.Mark) -> None:
         self._owed.mark(replace(action.mark, pid=self._hands[action.wid].process.pid))
@@ -311,6 +322,8 @@ class Supervisor:
     # ---- small effects
 
     def _disconnect(self) -> None:
+        if self._source.wakeup_fd() is not None:
+            self._answer(e.Woken())  # nothing listens from now on until the next claim: it comes at once
         self._watch(None)
         self._source.before_check()
         before_check.run()
@@ -327,7 +340,7 @@ class Supervisor:
 
     def _tell_workers(self) -> None:
         pids = [hands.process.pid for hands in self._hands.values()]
-        set_supervisor_title(self._spec.program, self._name, f"{len(pids)} workers")
+        set_supervisor_title(self._spec.program, self._name, f"{len(pids)} worker{'s' * (len(pids) != 1)}")
         if self._on_workers is not None:
             self._on_workers(pids)
 

@@ -98,7 +98,8 @@ class Worker:
             runner = self._boot(integers)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the supervisor
             traceback.print_exc()
-            self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {error}")
+            why = (str(error).strip().splitlines() or [""])[0]
+            self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {why}")
             return ExitCode.BOOT_FAILED
         try:
             with contextlib.suppress(_Leave):

@@ -17,8 +17,9 @@ from django.db import connections, router
 from jobsup import conf, logs
 from jobsup.models import Job
 from jobsup.source import DatabaseSource
-from spawnpool.errors import AlreadyRunning, LimitError, SourceRefused
+from spawnpool.errors import AlreadyRunning, LimitError, RunOver, SourceRefused
 from spawnpool.limits import Limits
+from spawnpool.process import fill_standard_streams
 from spawnpool.runfile import RunFile
 from spawnpool.states import ExitCode
 from spawnpool.supervisor import Supervisor
@@ -31,6 +32,10 @@ class Command(BaseCommand):
     """Run jobs on a fixed set of worker processes. TERM drains, INT twice or QUIT stops now, HUP reloads."""
 
     help = __doc__ or ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        fill_standard_streams()
+        super().__init__(*args, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options; what is not given comes from the setting JOBSUP."""
@@ -71,6 +76,8 @@ class Command(BaseCommand):
             ) from error
         except (ImproperlyConfigured, LimitError, SourceRefused) as error:
             raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
+        except RunOver as error:
+            raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error
         if code:
             raise SystemExit(code)
 
