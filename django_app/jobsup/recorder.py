@@ -194,7 +194,7 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
         time.sleep(delay_s)
         try:
             return operation()
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             # A server that crashes is told by psycopg 2 as a plain DatabaseError.
             lost = isinstance(error, (OperationalError, InterfaceError)) or not connections[alias].is_usable()
             if not lost:

@@ -110,8 +110,8 @@ class Store:
         """Register a run of a supervisor; its id is what it claims with."""
         now = self.sql.now()
         runs = Supervisor.objects.using(self.alias)
-        owners = Job.objects.using(self.alias).filter(status=Status.RUNNING).values("claimed_by")
-        runs.filter(state__in=OVER, beat_at__lt=now - KEEP_RUNS).exclude(pk__in=owners).delete()
+        owners = Job.objects.using(self.alias).filter(status=Status.RUNNING, claimed_by__isnull=False)
+        runs.filter(state__in=OVER, beat_at__lt=now - KEEP_RUNS).exclude(pk__in=owners.values("claimed_by")).delete()
         run = runs.create(
             name=name,
             node=node,
@@ -186,7 +186,10 @@ class Store:
         if not self.sql.expire(run, runfile) and not thorough:
             return []
         claims = Job.objects.using(self.alias).filter(status=Status.RUNNING).exclude(claimed_by=run)
-        owners = {owner for owner in claims.values_list("claimed_by", flat=True).distinct() if owner is not None}
+        found = set(claims.values_list("claimed_by", flat=True).distinct())
+        if None in found:  # made by hand: nobody could ever finish it
+            claims.filter(claimed_by=None).update(status=Status.READY)
+        owners = {owner for owner in found if owner is not None}
         if not owners:
             return []
         runs = {row.pk: row for row in Supervisor.objects.using(self.alias).filter(pk__in=owners)}

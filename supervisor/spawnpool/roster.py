@@ -125,6 +125,8 @@ class Roster:
     def keep_deadlines(self, now: float) -> None:
         """End workers that have been in one state for too long."""
         for member in self.all():
+            if member.state is WorkerState.LEAVING and member.deadline is None and member.running() is None:
+                member.deadline = now + self.limits.grace_s  # its last job is over: nothing keeps it any more
             if member.deadline is None or now < member.deadline:
                 continue
             if member.state is WorkerState.BOOTING:

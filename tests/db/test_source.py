@@ -1,83 +1,297 @@
-"""The supervisor's source over a real database: what wakes it, what it looks at, and in which order."""
+"""The supervisor's source of work over the database: it misses nothing, loses nothing, and speaks in words."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connections
-from django.utils import timezone
+from django.db import OperationalError, connections
 
+from jobsup import source as source_module
 from jobsup.conf import Conf
-from jobsup.models import Job, Status
+from jobsup.models import Job, Status, Supervisor
 from jobsup.source import DatabaseSource
-from spawnpool.errors import AlreadyRunning
+from jobsup.store import Store
+from spawnpool.errors import RunOver, SourceRefused, SourceUnavailable
 from spawnpool.runfile import RunFile
+from spawnpool.source import Loss
+from spawnpool.states import Ended
+from tests.db.rows import begin, claimed, failures_of, put, row, silent_for, statements_of
 from tests.support import eventually
-from tests.testapp import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.db.rows import Session
 
 
-def enqueue_and_hang_up() -> int:
-    """Enqueue a job from a thread, which has connections of its own."""
-    try:
-        return int(tasks.noop.enqueue().id)
-    finally:
-        connections.close_all()
+class Fed:
+    """An open source, what it claimed for, and the store beside it."""
+
+    def __init__(self, alias: str, runfile: RunFile, **settings: Any) -> None:
+        self.store = Store(alias)
+        self.source = DatabaseSource(replace(Conf(), **settings), None, runfile, 1)
+        self.run, _ = self.source.open()
+
+    def killed(self, pk: int, ended: Ended = Ended.DIED) -> None:
+        """Tell that the worker of a job was killed."""
+        self.source.lost([Loss(pk, 1, 100, "was killed by SIGKILL", 2.0, ended)])
 
 
 @pytest.fixture
-def source(database: object, tmp_path: Path) -> Iterator[DatabaseSource]:
-    """Yield an opened source that serves the default queue."""
-    runfile = RunFile(tmp_path / "test.run")
-    made = DatabaseSource(Conf(), ["default"], runfile, 0)
-    made.open()
-    yield made
-    made.close(finished=True)
-    runfile.release()
+def runfile(tmp_path: Path) -> Iterator[RunFile]:
+    """A run file of the test's own."""
+    held = RunFile(tmp_path / "source.run")
+    yield held
+    held.release()
 
 
-def test_a_scheduled_job_is_noticed_while_the_queue_never_gets_empty(source: DatabaseSource) -> None:
-    """Retries do not wait behind the whole backlog."""
-    soon = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.2), priority=100).enqueue()
-    for _ in range(50):
-        tasks.noop.enqueue()
-
-    def claimed() -> bool:
-        source.release([pk for pk in source.claim(1) if pk != int(soon.id)])
-        return Job.objects.filter(pk=int(soon.id), status=Status.RUNNING).exists()
-
-    eventually(claimed, timeout_s=5, what="the scheduled job was claimed before the backlog was done")
-    assert Job.objects.filter(status=Status.READY).count() == 50
+@pytest.fixture
+def fed(routed: str, runfile: RunFile) -> Fed:
+    """A source on each database."""
+    return Fed(routed, runfile)
 
 
-def test_a_look_without_a_change_finds_nothing_and_a_change_is_found(source: DatabaseSource) -> None:
-    """An idle source still sees the next job, which somebody enqueues over another connection."""
-    assert list(source.claim(5)) == []
-    assert list(source.claim(5)) == []
-    with ThreadPoolExecutor(1) as other:
-        pk = other.submit(enqueue_and_hang_up).result()
-    assert list(source.claim(5)) == [pk]
+def emptied(fed: Fed) -> None:
+    """Have the source look until it knows that there is nothing."""
+    while fed.source.claim(10):
+        pass
 
 
-def test_k_before_check_closes_every_alias(source: DatabaseSource) -> None:
-    """Nothing of this process is connected when it looks at its children."""
-    source.claim(1)
-    source.before_check()
-    assert source.wakeup_fd() is None
-    assert all(connection.connection is None for connection in connections.all(initialized_only=True))
+def test_new_work_is_found(fed: Fed, session: Session) -> None:
+    """Whoever enqueues it."""
+    emptied(fed)
+    pks = session(lambda: put(fed.store, 3))
+    assert fed.source.claim(2) == pks[:2]
+    assert fed.source.claim(2) == pks[2:]
+    assert fed.source.claim(2) == []
 
 
-def test_y3_a_run_file_has_one_holder_and_names_it(tmp_path: Path) -> None:
-    """The second start says who runs already; a free file is taken over with its identity."""
-    first = RunFile(tmp_path / "a.run")
-    with pytest.raises(AlreadyRunning) as caught:
-        RunFile(tmp_path / "a.run")
-    assert caught.value.pid == os.getpid()
-    first.release()
-    second = RunFile(tmp_path / "a.run")
-    assert second.identity == first.identity
-    second.release()
+def test_what_is_given_back_is_found_again(fed: Fed) -> None:
+    """The source's own writes are changes like any other."""
+    pks = put(fed.store, 2)
+    assert fed.source.claim(5) == pks
+    emptied(fed)
+    fed.source.release(pks)
+    assert fed.source.claim(5) == pks
+
+
+def test_a_job_whose_worker_was_stopped_is_found_again(fed: Fed) -> None:
+    """It goes back at once, counted."""
+    pk, *_ = put(fed.store)
+    fed.source.claim(5)
+    emptied(fed)
+    fed.killed(pk, Ended.STOPPED)
+    assert fed.source.claim(5) == [pk]
+    assert row(fed.store, pk).attempt == 2
+
+
+def test_a_killed_job_is_due_after_its_delay(fed: Fed) -> None:
+    """The source knows when, and finds it then."""
+    [pk] = put(fed.store)
+    fed.source.claim(5)
+    emptied(fed)
+    fed.killed(pk)
+    assert fed.source.claim(5) == []
+    due_s = fed.source.next_due_s()
+    assert due_s is not None
+    assert 0 <= due_s <= 1
+    assert eventually(lambda: fed.source.claim(5), 5, "the next attempt") == [pk]
+    [told] = failures_of(fed.store, pk)
+    assert told.traceback.startswith(f"worker 1 (pid 100) was killed by SIGKILL while running job {pk} ")
+    assert "after 2.0 s" in told.traceback
+
+
+def test_looking_in_vain_writes_nothing_on_sqlite(sqlite: str, runfile: RunFile) -> None:
+    """As long as nothing has changed a look is one pragma."""
+    fed = Fed(sqlite, runfile)
+    emptied(fed)
+    with statements_of(sqlite) as statements:
+        for _ in range(3):
+            fed.source.claim(5)
+    assert statements == ["PRAGMA data_version"] * 3
+
+
+def test_a_notification_wakes(postgresql_routed: str, runfile: RunFile, session: Session) -> None:
+    """The descriptor of the listening session tells; a lost session is told as a reason to look."""
+    connections[postgresql_routed].close()  # earlier tests listened on this one
+    fed = Fed(postgresql_routed, runfile)
+    assert fed.source.wakeup_fd() is None
+    emptied(fed)
+    assert fed.source.wakeup_fd() is not None
+    assert not fed.source.woken()
+    session(lambda: put(fed.store))
+    eventually(fed.source.woken, 5, "the notification")
+    assert not fed.source.woken()
+    fed.source.before_check()
+    assert fed.source.wakeup_fd() is None
+    assert connections[postgresql_routed].connection is None
+    assert len(fed.source.claim(5)) == 1
+
+
+@pytest.fixture
+def postgresql_routed(postgresql: str) -> Iterator[str]:
+    """PostgreSQL as the database of everything."""
+    from django.test import override_settings
+
+    from tests.db.conftest import TASKS, Everything
+
+    with override_settings(DATABASE_ROUTERS=[Everything(postgresql)], TASKS=TASKS):
+        yield postgresql
+
+
+@contextmanager
+def failing_at(alias: str, part: str, *, done: bool = False) -> Iterator[None]:
+    """Have statements with a certain part fail as if the server had gone, before or after they were `done`."""
+
+    def execute(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
+        if part in sql:
+            if done:
+                execute(sql, params, many, context)
+            raise OperationalError("server closed the connection unexpectedly\nmore about it")
+        return execute(sql, params, many, context)
+
+    with connections[alias].execute_wrapper(execute):
+        yield
+
+
+@pytest.mark.parametrize("part", ["min(run_after)", "run_after <="])
+@pytest.mark.parametrize("look_s", [0.0, 1000.0], ids=["look", "no look"])
+def test_f49_a_claim_that_was_made_is_never_forgotten(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch, part: str, look_s: float
+) -> None:
+    """When the look at scheduled jobs fails, what was claimed meanwhile must still reach the workers."""
+    monkeypatch.setattr(source_module, "DUE_LOOK_S", look_s)
+    put(fed.store, run_after=fed.store.sql.now() + timedelta(hours=1))
+    emptied(fed)
+    put(fed.store, 3)
+    fed.source._due_at = 0.0  # something has come due
+    got: list[int] = []
+    with failing_at(fed.store.alias, part), suppress(SourceUnavailable):
+        got += fed.source.claim(2)
+    owned = Job.objects.using(fed.store.alias).filter(claimed_by=fed.run, status=Status.RUNNING)
+    assert sorted(owned.values_list("pk", flat=True)) == sorted(got)
+
+
+def test_f42_a_claim_whose_answer_was_lost_is_asked_for(fed: Fed) -> None:
+    """The jobs belong to this run, which never heard of them: they are neither claimed again nor forgotten."""
+    held, lost = put(fed.store, 2)
+    assert fed.source.claim(1) == [held]
+    theirs = claimed(fed.store, begin(fed.store), priority=1)
+    with failing_at(fed.store.alias, "SET status = 2", done=True), pytest.raises(SourceUnavailable):
+        fed.source.claim(1)
+    assert row(fed.store, lost).claimed_by == fed.run
+    assert fed.source.claim(1) == []
+    assert fed.source.strays([held]) == [lost]
+    assert row(fed.store, theirs).claimed_by != fed.run
+    fed.source.release([lost])
+    assert fed.source.strays([held]) == []
+    assert fed.source.claim(1) == [lost]
+    assert row(fed.store, lost).attempt == 1
+
+
+def test_the_databases_errors_are_told_in_one_line(fed: Fed) -> None:
+    """And the connection is not used any more."""
+    put(fed.store)
+    with failing_at(fed.store.alias, "UPDATE"), pytest.raises(SourceUnavailable) as told:
+        fed.source.claim(1)
+    expected = f"waiting for the database {fed.store.alias!r}: server closed the connection unexpectedly"
+    assert str(told.value) == expected
+    assert connections[fed.store.alias].connection is None
+    assert len(fed.source.claim(1)) == 1
+
+
+def test_a_supervisor_that_was_declared_lost_is_told_to_end(fed: Fed) -> None:
+    """Its beat is refused in words, once somebody else has taken over."""
+    fed.source.beat("running")
+    silent_for(fed.store, fed.run, 31)
+    fed.source.beat("running")
+    silent_for(fed.store, fed.run, 31)
+    fed.store.recover(begin(fed.store), "another")
+    with pytest.raises(RunOver, match="was silent for longer than its lease and its jobs were given to others"):
+        fed.source.beat("running")
+
+
+def test_a_beat_takes_over_from_silent_runs(fed: Fed, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that have just been found silent at once, and it says so."""
+    fed.source.beat("running")
+    silent = begin(fed.store)
+    pk = claimed(fed.store, silent)
+    silent_for(fed.store, silent, 31)
+    fed.source.beat("running")
+    assert row(fed.store, pk).status == Status.READY
+    assert "recovered 1 job of supervisors that ended without a word" in caplog.text
+    assert fed.source.claim(1) == [pk]
+
+
+def test_a_beat_finds_what_a_dead_recoverer_left_before_long(fed: Fed) -> None:
+    """A run that was declared lost by somebody who died on the spot keeps nothing for ever."""
+    silent = begin(fed.store)
+    pk = claimed(fed.store, silent)
+    Supervisor.objects.using(fed.store.alias).filter(pk=silent).update(state="lost")
+    for _ in range(source_module.BEATS_PER_LOOK):
+        fed.source.beat("running")
+    assert row(fed.store, pk).status == Status.READY
+
+
+def test_the_next_holder_of_the_run_file_recovers_when_it_opens(fed: Fed, runfile: RunFile) -> None:
+    """Without waiting for any lease."""
+    [pk] = put(fed.store)
+    fed.source.claim(1)
+    following = Fed(fed.store.alias, runfile)
+    assert row(fed.store, pk).status == Status.READY
+    assert following.source.claim(1) == [pk]
+
+
+@pytest.mark.parametrize(("finished", "state"), [(True, "stopped"), (False, "starting")])
+def test_a_run_that_owes_something_is_left_for_its_successor(fed: Fed, finished: bool, state: str) -> None:  # noqa: FBT001
+    """Only a run without debts is noted as over."""
+    fed.source.close(finished=finished)
+    assert Supervisor.objects.using(fed.store.alias).get(pk=fed.run).state == state
+    assert connections[fed.store.alias].connection is not None  # ours, opened to look
+
+
+def test_d11_missing_tables_are_told_with_the_remedy(
+    fed: Fed, runfile: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, and it waits."""
+    monkeypatch.setattr(Job._meta, "db_table", "jobsup_nothing")
+    with pytest.raises(SourceUnavailable, match=r"has no tables of jobsup; run: manage.py migrate jobsup$"):
+        Fed(fed.store.alias, runfile)
+
+
+def test_d11_a_missing_column_is_told_with_the_remedy(fed: Fed) -> None:
+    """An older or newer schema is something to wait for."""
+    connection = connections[fed.store.alias]
+    table = "jobsup_supervisor"
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME COLUMN state TO condition_of_it")
+    try:
+        with pytest.raises(SourceUnavailable) as told:
+            fed.source.beat("running")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME COLUMN condition_of_it TO state")
+    assert "state" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_settings_that_cannot_work_are_refused(sqlite: str, runfile: RunFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocommit off, a database in memory, a vendor without statements."""
+    settings = connections[sqlite].settings_dict
+    with monkeypatch.context() as patch:
+        patch.setitem(settings, "AUTOCOMMIT", False)  # noqa: FBT003
+        with pytest.raises(SourceRefused, match=r"DATABASES\['default'\]\['AUTOCOMMIT'\] is False: jobsup needs it on"):
+            Fed(sqlite, runfile)
+    with monkeypatch.context() as patch:
+        patch.setattr(connections[sqlite], "is_in_memory_db", lambda: True)
+        with pytest.raises(SourceRefused, match="lives in the memory of one process: give it a file name"):
+            Fed(sqlite, runfile)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connections[sqlite]), "vendor", "oracle")
+        with pytest.raises(SourceRefused, match="is oracle: jobsup works with postgresql and sqlite so far"):
+            DatabaseSource(Conf(), None, runfile, 1)

@@ -9,3 +9,10 @@ class TestappConfig(AppConfig):
     name = "tests.testapp"
     label = "testapp"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Install the faults and the watch that a test asked for."""
+        from tests.testapp import faults, watch
+
+        faults.install()
+        watch.install()

@@ -204,3 +204,18 @@ def signal_state() -> dict[str, list[int]]:
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "ignored": sorted(number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN),
     }
+
+
+@task(takes_context=True)
+def ignore_everything(context: TaskContext[Any, Any], seconds: float) -> None:
+    """Be deaf to every signal that a process may be deaf to."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    leave_trace(context)
+    time.sleep(seconds)
+
+
+@task
+def leave_thread(seconds: float) -> None:
+    """Leave a thread behind that the interpreter would wait for."""
+    threading.Thread(target=time.sleep, args=(seconds,)).start()

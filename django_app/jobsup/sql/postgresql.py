@@ -63,7 +63,9 @@ NEXT_DUE = """
 """
 
 # The fence: only where this run and this attempt still own the job. All times are the database's: the worker says
-# how long ago things happened. Several ends share one statement and one commit.
+# how long ago things happened. Several ends share one statement and one commit. The two odd comparisons keep the
+# planner from coming by the index on claims, where it would walk over every entry that a long transaction keeps from
+# being vacuumed; by the primary key it reads just these rows.
 FINISH = """
     UPDATE jobsup_job AS job SET
         status = done.status, result = done.result, worker = done.worker,
@@ -77,7 +79,8 @@ FINISH = """
     FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::text[], %s::text[], %s::float8[], %s::float8[],
                 %s::float8[])
         AS done(id, attempt, status, result, worker, started_ago_s, ended_ago_s, delay_s)
-    WHERE job.id = done.id AND job.attempt = done.attempt AND job.claimed_by = %s AND job.status = 2
+    WHERE job.id = done.id AND job.attempt = done.attempt
+      AND job.claimed_by IS NOT DISTINCT FROM %s::bigint AND job.status + 0 = 2
     RETURNING job.id, job.last_attempted_at, statement_timestamp()
 """
 

@@ -1,0 +1,10 @@
+"""A manage.py without `if __name__ == "__main__"`: a worker that imported it would start a supervisor of its own."""
+
+import os
+import sys
+from pathlib import Path
+
+from tests.process.listpool import Journal, main
+
+Journal(Path(os.environ["LISTPOOL_DIR"])).tell("script")
+sys.exit(main())

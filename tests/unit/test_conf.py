@@ -1,0 +1,210 @@
+"""The settings: every mistake is told with its path, the value and what is expected."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from jobsup import checks, conf
+from jobsup.backend import JobsupBackend
+
+JOBSUP = "jobsup.backend.JobsupBackend"
+OURS = {"BACKEND": JOBSUP}
+EXPECTED_KEYS = "BOOT_TIMEOUT, CRASH_ATTEMPTS, GRACE, LEASE, NAME, NODE, NOTIFY, RUN_DIR, WORKERS"
+
+
+class OtherBackend:
+    """Of somebody else."""
+
+
+class Subclass(JobsupBackend):
+    """Of somebody who wanted something more."""
+
+
+def refusal(**settings: Any) -> str:
+    """Return how settings are refused."""
+    with override_settings(**settings), pytest.raises(ImproperlyConfigured) as refused:
+        conf.load()
+    return str(refused.value)
+
+
+def test_nothing_has_to_be_set() -> None:
+    """Without JOBSUP the defaults hold."""
+    with override_settings(JOBSUP={}):
+        assert conf.load() == conf.Conf()
+    with override_settings():
+        from django.conf import settings
+
+        del settings.JOBSUP
+        assert conf.load() == conf.Conf()
+
+
+def test_everything_can_be_set() -> None:
+    """Durations are seconds or timedeltas."""
+    given = {
+        "WORKERS": 3,
+        "NAME": "night",
+        "NODE": "host.example",
+        "GRACE": timedelta(minutes=2),
+        "LEASE": 10,
+        "BOOT_TIMEOUT": 1.5,
+        "RUN_DIR": "/run/jobsup",
+        "NOTIFY": False,
+        "CRASH_ATTEMPTS": 1,
+    }
+    with override_settings(JOBSUP=given):
+        assert conf.load() == conf.Conf(
+            workers=3, name="night", node="host.example", grace_s=120.0, lease_s=10, boot_timeout_s=1.5,
+            run_dir="/run/jobsup", notify=False, crash_attempts=1,
+        )  # fmt: skip
+
+
+def test_the_node_is_the_machine_unless_it_is_named() -> None:
+    """None means the host's own name, which fits its column."""
+    assert 0 < len(conf.Conf().node_name) <= 64
+    assert conf.Conf(node="other").node_name == "other"
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 1])
+def test_jobsup_is_a_dict(value: Any) -> None:
+    """Anything else is told."""
+    assert refusal(JOBSUP=value) == f"JOBSUP is {value!r}: expected a dict"
+
+
+@pytest.mark.parametrize("key", ["WORKER", "workers", "grace_s", "POOLS", 1])
+def test_an_unknown_key_is_told_with_those_that_there_are(key: Any) -> None:
+    """With its path."""
+    assert refusal(JOBSUP={key: 1}) == f"JOBSUP[{key!r}] is no setting of jobsup; there are {EXPECTED_KEYS}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("WORKERS", "2", "expected a whole number"),
+        ("WORKERS", 2.0, "expected a whole number"),
+        ("WORKERS", True, "expected a whole number"),
+        ("WORKERS", None, "expected a whole number"),
+        ("WORKERS", timedelta(seconds=2), "expected a whole number"),
+        ("WORKERS", 0, "must lie between 1 and 1024"),
+        ("WORKERS", 1025, "must lie between 1 and 1024"),
+        ("CRASH_ATTEMPTS", 0, "must lie between 1 and 1000"),
+        ("CRASH_ATTEMPTS", 1.5, "expected a whole number"),
+        ("GRACE", "30", "expected seconds or a timedelta"),
+        ("GRACE", None, "expected seconds or a timedelta"),
+        ("GRACE", False, "expected seconds or a timedelta"),
+        ("GRACE", -1, "must lie between 0 and 604800"),
+        ("GRACE", math.nan, "must lie between 0 and 604800"),
+        ("LEASE", math.inf, "must lie between 3 and 86400"),
+        ("LEASE", 2.9, "must lie between 3 and 86400"),
+        ("BOOT_TIMEOUT", 0, "must lie between 1 and 86400"),
+        ("NOTIFY", 1, "expected True or False"),
+        ("NOTIFY", None, "expected True or False"),
+        ("NAME", None, "expected a string"),
+        ("NAME", b"x", "expected a string"),
+        ("NAME", "", "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("NAME", "a/b", "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("NAME", "../x", "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("NAME", "x" * 41, "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("NAME", "line\n", "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("NODE", 5, "expected a string"),
+        ("NODE", "two words", "expected at most 40 letters, digits, dots, dashes and underscores"),
+        ("RUN_DIR", 5, "expected a string"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_path(key: str, value: Any, expected: str) -> None:
+    """The path, the value and what would be right."""
+    said = refusal(JOBSUP={key: value})
+    assert said.startswith(f"JOBSUP[{key!r}] is ")
+    assert said.endswith(f": {expected}")
+
+
+def test_a_duration_out_of_range_is_told_in_seconds() -> None:
+    """Also where a timedelta was given."""
+    assert refusal(JOBSUP={"GRACE": timedelta(days=8)}) == "JOBSUP['GRACE'] is 691200.0: must lie between 0 and 604800"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        ([], "TASKS is []: expected a dict"),
+        ({}, "TASKS names no backend of jobsup: expected {'default': {'BACKEND': '" + JOBSUP + "'}} or an entry"),
+        ({"default": {}}, "TASKS['default']['BACKEND'] is missing: expected a dotted path"),
+        ({"default": "x"}, "TASKS['default']['BACKEND'] is missing: expected a dotted path"),
+        ({"default": {"BACKEND": object}}, "TASKS['default']['BACKEND'] is missing: expected a dotted path"),
+        ({"default": {"BACKEND": "no.such.Backend"}}, "TASKS['default']['BACKEND'] is 'no.such.Backend': "),
+        (
+            {"default": OURS | {"QUEUE": ["a"]}},
+            "TASKS['default']['QUEUE'] is unknown; there are BACKEND, OPTIONS, QUEUES",
+        ),
+        ({"x": OURS | {"QUEUES": "default"}}, "TASKS['x']['QUEUES'] is 'default': expected a list of names"),
+        ({"x": OURS | {"QUEUES": None}}, "TASKS['x']['QUEUES'] is None: expected a list of names"),
+        ({"x": OURS | {"QUEUES": [""]}}, "TASKS['x']['QUEUES'] contains '': expected names of 1 to 64 characters"),
+        ({"x": OURS | {"QUEUES": [1]}}, "TASKS['x']['QUEUES'] contains 1: expected names of 1 to 64 characters"),
+        ({"x": OURS | {"QUEUES": ["q" * 65]}}, f"TASKS['x']['QUEUES'] contains {'q' * 65!r}: expected names"),
+        ({"x": OURS | {"OPTIONS": 1}}, "TASKS['x']['OPTIONS'] is 1: expected a dict"),
+        ({"x": OURS | {"OPTIONS": {"a": 1}}}, "TASKS['x']['OPTIONS']['a'] is unknown; jobsup's backend has no options"),
+    ],
+)
+def test_wrong_tasks_are_told_with_their_path(tasks: Any, expected: str) -> None:
+    """The alias and the key; the message of the import where there is one."""
+    from django.conf import settings
+
+    before = settings.TASKS
+    settings.TASKS = tasks  # without the signal: django.tasks itself takes no wrong settings
+    try:
+        with pytest.raises(ImproperlyConfigured) as refused:
+            conf.backends()
+    finally:
+        settings.TASKS = before
+    assert str(refused.value).startswith(expected)
+
+
+def test_other_backends_may_stand_beside_ours() -> None:
+    """Only jobsup's own entries are checked and served; a subclass is one of ours."""
+    other = {"BACKEND": f"{__name__}.OtherBackend", "ANY": "thing"}
+    with override_settings(TASKS={"default": OURS, "other": other, "sub": {"BACKEND": f"{__name__}.Subclass"}}):
+        assert set(conf.backends()) == {"default", "sub"}
+
+
+def test_the_queues_to_serve_are_those_of_all_backends() -> None:
+    """Sorted, once each; `default` where QUEUES is not given; whatever there is where it is empty."""
+    one, two = OURS | {"QUEUES": ["b", "a"]}, OURS | {"QUEUES": ["c", "a"]}
+    with override_settings(TASKS={"default": one, "two": two}):
+        assert conf.queues([]) == ("a", "b", "c")
+        assert conf.queues(["c", "a", "c"]) == ("c", "a")
+        with pytest.raises(
+            ImproperlyConfigured, match=r"^--queue d: no backend in TASKS has that queue; there are a, b, c$"
+        ):
+            conf.queues(["a", "d"])
+    with override_settings(TASKS={"default": OURS}):
+        assert conf.queues([]) == ("default",)
+    with override_settings(TASKS={"default": OURS | {"QUEUES": []}, "two": two}):
+        assert conf.queues([]) is None
+        assert conf.queues(["whatever"]) == ("whatever",)
+
+
+def test_the_system_checks_say_what_is_wrong() -> None:
+    """JOBSUP as an error, TASKS as a warning; nothing where all is well."""
+    assert checks.check_settings() == []
+    with override_settings(JOBSUP={"WORKERS": 0}, TASKS={}):
+        found = checks.check_settings()
+    assert [(message.id, message.level >= 40) for message in found] == [("jobsup.E001", True), ("jobsup.W001", False)]
+    assert found[0].msg == "JOBSUP['WORKERS'] is 0: must lie between 1 and 1024"
+
+
+def test_the_check_misses_the_app_of_the_backport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where django_tasks is needed, its app has to be installed for the signals to be logged."""
+    monkeypatch.setattr(checks, "TASKS_APPS", ("django_something",))
+    [message] = checks.check_settings()
+    assert message.id == "jobsup.W002"
+    assert message.hint == "Add 'django_something' beside 'jobsup'."
+
+
+def test_a_worker_is_named_by_where_it_runs() -> None:
+    """Node, number and pid, as TaskResult.worker_ids shows it."""
+    assert conf.worker_id("host", 2, 812) == "host:worker 2:812"

@@ -1,0 +1,32 @@
+"""Limits refuse what cannot work, in words, and change only what they know."""
+
+from __future__ import annotations
+
+import pytest
+
+from spawnpool.errors import LimitError
+from spawnpool.limits import Limits
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("workers", 0), ("workers", 1025), ("window_max", 0), ("window_max", 4001), ("grace_s", -1), ("boot_timeout_s", 0),
+     ("check_interval_s", 0), ("poll_interval_s", 0), ("beat_interval_s", 1e9), ("abort_grace_s", float("nan"))],
+)  # fmt: skip
+def test_a_limit_out_of_range_is_refused_with_its_name(name: str, value: float) -> None:
+    """One sentence: which limit, what it is, and the range it must lie in."""
+    with pytest.raises(LimitError, match=rf"^{name} is .* must lie between"):
+        Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_changing_limits_leaves_unknown_names_out_and_keeps_types() -> None:
+    """A newer worker may report what an older supervisor does not know."""
+    changed = Limits(workers=2).changed({"workers": 3.0, "colour": 7.0})
+    assert changed == Limits(workers=3)
+    assert isinstance(changed.workers, int)
+
+
+def test_m4_the_largest_window_fits_into_one_pipe() -> None:
+    """A dead worker's full pipe must never block the feeder: 64 KiB, at most 11 bytes for a pickled key."""
+    assert Limits(window_max=4000).window_max * 11 < 65536
+    assert Limits().grace_s == 30

@@ -1,0 +1,479 @@
+"""The machine, one story at a time: reload, recall, quiet, drain, back-off, windows, the ladder."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spawnpool import events as e
+from spawnpool.limits import RELOADABLE, Limits
+from spawnpool.machine import Machine
+from spawnpool.reports import Kind, Report
+from spawnpool.states import Ended, StopReason, SupervisorState, WorkerState
+from tests.unit.world import World
+
+if TYPE_CHECKING:
+    from tests.unit.world import Puppet
+
+
+def on_duty(workers: int = 2, keys: int = 0, fixed: frozenset[str] = frozenset(), **limits: float) -> World:
+    """Return a world whose workers are all ready."""
+    world = World(Limits(workers=workers).changed(limits), keys, fixed)
+    world.tick()
+    boot_all(world)
+    return world
+
+
+def boot_all(world: World) -> None:
+    """Let every booting worker become ready."""
+    for puppet in list(world.puppets.values()):
+        if not puppet.ready:
+            boot(world, puppet)
+
+
+def boot(world: World, puppet: Puppet, **limits: float) -> None:
+    """Let one worker become ready, with what it read from the settings."""
+    for name, value in limits.items():
+        puppet.say(Kind.LIMIT, int(value * 1000), RELOADABLE.index(name))
+    world.act(puppet, 0)
+    world.deliver(puppet)
+
+
+def start(world: World, puppet: Puppet) -> None:
+    """Let a worker begin its next key."""
+    for _ in range(9):
+        if puppet.running is None:
+            world.act(puppet, 0)
+    assert puppet.running is not None, "there is nothing to start"
+    world.deliver(puppet)
+
+
+def finish(world: World, puppet: Puppet) -> None:
+    """Let a worker end its key and record it."""
+    world.act(puppet, 1)
+    world.deliver(puppet)
+
+
+def serving(world: World) -> set[int]:
+    """Return the wids of the workers on duty."""
+    return {member.wid for member in world.machine.members.values() if member.serving}
+
+
+def learn_short_keys(world: World, us: int = 1000) -> None:
+    """Let one worker run a few keys, so that the windows grow."""
+    world.add_keys(3)
+    world.feed(e.Woken())
+    for _ in range(40):
+        for puppet in world.puppets.values():
+            if puppet.running is not None:
+                puppet.running = None
+                puppet.flush(us)
+            else:
+                world.act(puppet, 0)
+        world.deliver_all()
+    assert not world.claimed
+
+
+# ---- boot and back-off
+
+
+def test_failed_boots_back_off_up_to_a_minute() -> None:
+    """1, 2, 4 ... 60 s lie between the boots of a worker that cannot."""
+    world = World(Limits(workers=1))
+    world.tick()
+    for _ in range(8):
+        world.fail_boot(next(iter(world.puppets.values())))
+        world.reap()
+        while not world.puppets:
+            world.tick_to_deadline()
+    times = [at for at, _ in world.spawns]
+    assert [round(later - at, 3) for at, later in pairwise(times)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert any("could not boot: ImportError: no module; next try in 60 s" in text for text in world.said)
+
+
+def test_a_boot_that_hangs_is_killed_at_its_deadline_and_backs_off() -> None:
+    """STARTING has a limit of its own: boot_timeout_s."""
+    world = World(Limits(workers=1, boot_timeout_s=7))
+    world.tick()
+    world.puppets[1].stubborn = True
+    while world.puppets[1].code is None:
+        world.tick_to_deadline()
+    assert world.now == 1007
+    world.reap()
+    world.tick(0.9)
+    assert len(world.spawns) == 1
+    world.tick(0.1)
+    assert len(world.spawns) == 2
+
+
+def test_a_worker_killed_at_work_is_replaced_at_once() -> None:
+    """Back-off is for boots only, and READY ends it."""
+    world = on_duty(1, keys=1)
+    for wid in (1, 2, 3):
+        start(world, world.puppets[wid])
+        world.puppets[wid].code = -9
+        world.reap()
+        assert world.spawns[-1] == (world.now, 1)
+        boot_all(world)
+        world.tick()
+    assert world.finished == {1}, "the third attempt is the last"
+
+
+def test_a_spawn_that_fails_backs_off_and_says_so() -> None:
+    """No descriptors or processes left: the next try comes after the back-off, in words."""
+    world = World(Limits(workers=1))
+    world.spawn_fails = True
+    for _ in range(4):
+        world.tick_to_deadline()
+    assert [at - 1000 for at, _ in world.spawns] == [0, 1, 3]
+    assert any("no descriptors" in text and "next try in 2 s" in text for text in world.said)
+
+
+# ---- windows
+
+
+def test_long_keys_go_out_one_at_a_time() -> None:
+    """A key that takes longer than the window has nothing waiting behind it."""
+    world = on_duty(2)
+    learn_short_keys(world, us=200_000)
+    world.add_keys(10)
+    world.feed(e.Woken())
+    assert [len(member.window) for member in world.machine.members.values()] == [1, 1]
+    assert not world.machine.spare
+
+
+def test_short_keys_go_out_many_at_a_time() -> None:
+    """As many as take about window_s together, and never more than window_max."""
+    world = on_duty(2)
+    learn_short_keys(world, us=1000)
+    world.add_keys(500)
+    world.feed(e.Woken())
+    assert [len(member.window) for member in world.machine.members.values()] == [50, 50]
+
+
+def test_the_window_has_a_limit_however_short_the_keys_are() -> None:
+    """One pipe must hold what waits."""
+    world = on_duty(1, window_max=20)
+    learn_short_keys(world, us=1)
+    world.add_keys(500)
+    world.feed(e.Woken())
+    assert len(world.machine.members[1].window) == 20
+
+
+# ---- recall
+
+
+def two_keys_behind_a_slow_one() -> World:
+    """Return a world in which worker 1 runs a key with two waiting behind it and worker 2 is free."""
+    world = on_duty(1)
+    learn_short_keys(world)
+    world.add_keys(3)
+    world.feed(e.Woken())
+    world.feed(e.ResizeAsked(+1))
+    start(world, world.puppets[1])
+    boot_all(world)
+    assert len(world.machine.members[1].window) == 3
+    return world
+
+
+def test_a_key_behind_a_slow_job_goes_to_the_free_worker_once() -> None:
+    """After recall_after_s the unstarted keys move over; the slow one stays."""
+    world = two_keys_behind_a_slow_one()
+    world.tick_to_deadline()
+    assert round(world.now - 1000, 3) == 0.02
+    assert [list(member.window) for member in world.machine.members.values()] == [[4], [5, 6]]
+    for _ in range(9):
+        world.act(world.puppets[2], 1)
+    world.deliver_all()
+    assert world.finished == {1, 2, 3, 5, 6}
+
+
+def test_a_worker_gets_nothing_until_it_dropped_what_was_recalled() -> None:
+    """Its next hand carries the epoch that it said it waits for; older hands are dead letters."""
+    world = two_keys_behind_a_slow_one()
+    world.tick_to_deadline()
+    world.add_keys(1000)
+    world.feed(e.Woken())
+    assert len(world.machine.members[1].window) == 1
+    finish(world, world.puppets[1])
+    assert not world.machine.members[1].window
+    while not any(report.kind is Kind.EMPTIED for report in world.puppets[1].pipe):
+        world.act(world.puppets[1], 0)
+    world.deliver(world.puppets[1])
+    world.tick()
+    epoch, pks = next(message for message in world.puppets[1].lane if message)
+    assert (epoch, bool(pks)) == (1, True)
+
+
+def test_a_recall_that_comes_too_late_does_not_talk_in_circles() -> None:
+    """The permit is taken and STARTED not read yet: nothing comes back, and the loop must go on to read."""
+    world = on_duty(2, keys=1)
+    puppet = world.puppets[1]
+    while puppet.running is None:
+        world.act(puppet, 0)
+    world.tick(0.5)
+    world.deliver(puppet)
+    assert world.machine.members[1].running() == 1
+
+
+# ---- quiet, drain, end
+
+
+def test_quiet_gives_back_what_is_unstarted_and_continue_claims_at_once() -> None:
+    """TSTP takes no new work and lets what runs go on; CONT takes work again."""
+    world = two_keys_behind_a_slow_one()
+    world.feed(e.QuietAsked(quiet=True))
+    assert list(world.waiting) == [5, 6]
+    finish(world, world.puppets[1])
+    world.act(world.puppets[1], 0)
+    world.deliver_all()
+    world.tick(60)
+    assert not world.claimed
+    world.feed(e.QuietAsked(quiet=False))
+    assert world.claimed
+
+
+def test_a_drain_lets_running_keys_finish_and_gives_the_rest_back() -> None:
+    """TERM: nothing is lost, nothing more begins, the last worker's death is the end."""
+    world = two_keys_behind_a_slow_one()
+    world.feed(e.StopAsked(StopReason.DRAIN))
+    assert world.machine.state is SupervisorState.DRAINING
+    assert list(world.waiting) == [5, 6]
+    for _ in range(6):
+        for puppet in list(world.puppets.values()):
+            world.act(puppet, 1)
+        world.reap()
+    assert (world.machine.state, world.code, world.finished) == (SupervisorState.STOPPED, 0, {1, 2, 3, 4})
+
+
+def test_a_drain_ends_a_booting_worker_at_once() -> None:
+    """It holds nothing: there is nothing to wait for."""
+    world = World(Limits(workers=1))
+    world.tick()
+    world.feed(e.StopAsked(StopReason.DRAIN))
+    assert world.puppets[1].code == -9
+    world.reap()
+    assert world.machine.state is SupervisorState.STOPPED
+
+
+def test_the_ladder_is_abort_and_two_seconds_later_kill() -> None:
+    """A job that is cut short by a stop is told as STOPPED, not as its own death."""
+    world = on_duty(1, keys=1)
+    start(world, world.puppets[1])
+    actions = world.machine.step(e.StopAsked(StopReason.NOW), world.now)
+    assert e.Abort(1) in actions
+    assert e.Kill(1) not in world.machine.step(e.Tick(), world.now + 1.9)
+    assert e.Kill(1) in world.machine.step(e.Tick(), world.now + 2)
+    losses = [a for a in world.machine.step(e.Died(1, 0, -9, "was killed"), world.now + 3) if isinstance(a, e.Lose)]
+    assert [(loss.pk, loss.ran_s, loss.ended) for loss in losses[0].losses] == [(1, 3, Ended.STOPPED)]
+
+
+def test_a_weaker_stop_never_softens_a_stronger_one() -> None:
+    """Urgency only rises."""
+    world = on_duty(1, keys=1)
+    world.feed(e.StopAsked(StopReason.NOW))
+    world.feed(e.StopAsked(StopReason.DRAIN))
+    assert (world.machine.reason, world.machine.state) == (StopReason.NOW, SupervisorState.KILLING)
+
+
+def test_it_ends_by_itself_when_nothing_is_left() -> None:
+    """exit_when_empty: the last settled key is followed by one more question, then by a drain."""
+    world = on_duty(2, keys=3, exit_when_empty=True)
+    for _ in range(30):
+        for puppet in list(world.puppets.values()):
+            world.act(puppet, 1)
+        world.deliver_all()
+        world.reap()
+        world.tick()
+    assert (world.code, world.finished) == (0, {1, 2, 3})
+    assert world.now == 1000, "it waited for a poll that it did not need"
+
+
+# ---- more and fewer
+
+
+def test_workers_are_added_and_retired_on_request() -> None:
+    """TTIN spawns one more, TTOU lets the last one leave, and one always stays."""
+    world = on_duty(2)
+    world.feed(e.ResizeAsked(+1))
+    boot_all(world)
+    assert serving(world) == {1, 2, 3}
+    for _ in range(5):
+        world.feed(e.ResizeAsked(-1))
+    assert serving(world) == {1}
+    assert world.machine.wanted == 1
+
+
+def test_a_worker_that_boots_for_a_place_that_is_gone_leaves() -> None:
+    """TTIN and TTOU in quick succession end with as many workers as before."""
+    world = on_duty(1)
+    world.feed(e.ResizeAsked(+1))
+    world.feed(e.ResizeAsked(-1))
+    boot_all(world)
+    world.act(world.puppets[2], 0)
+    world.reap()
+    assert set(world.machine.members) == {1}
+
+
+# ---- reload
+
+
+def test_a_reload_has_one_new_worker_beside_the_old_and_never_fewer() -> None:
+    """Each old worker leaves only when its successor is READY."""
+    world = on_duty(2)
+    world.feed(e.ReloadAsked())
+    assert (set(world.puppets), serving(world)) == ({1, 2, 3}, {1, 2})
+    boot_all(world)
+    assert serving(world) == {2, 3}
+    assert world.machine.members[1].state is WorkerState.LEAVING
+    for _ in range(3):
+        for puppet in list(world.puppets.values()):
+            world.act(puppet, 0)
+            assert len(serving(world)) >= 2
+            world.deliver(puppet)
+        world.reap()
+    assert (serving(world), world.machine.state) == ({3, 4}, SupervisorState.RUNNING)
+
+
+def test_a_reload_is_refused_when_the_new_code_cannot_boot() -> None:
+    """The old workers stay and nothing is tried again by itself."""
+    world = on_duty(2)
+    world.feed(e.ReloadAsked())
+    world.fail_boot(world.puppets[3])
+    world.reap()
+    world.tick(100)
+    assert (serving(world), world.machine.state) == ({1, 2}, SupervisorState.RUNNING)
+    assert len(world.spawns) == 3
+    assert any("reload refused" in text and "no module" in text for text in world.said)
+
+
+def test_a_reload_asked_for_during_one_that_is_refused_is_tried() -> None:
+    """Somebody repaired the code meanwhile and sent HUP again."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    world.feed(e.ReloadAsked())
+    world.fail_boot(world.puppets[2])
+    world.reap()
+    boot_all(world)
+    assert serving(world) == {3}
+
+
+def test_the_new_settings_hold_after_a_reload_but_for_fixed_ones() -> None:
+    """The command line wins over the settings; the limits come from the workers that read them."""
+    world = on_duty(1, fixed=frozenset({"grace_s"}))
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2], workers=3, grace_s=5, boot_timeout_s=9)
+    world.tick()
+    assert (world.machine.wanted, world.machine.limits.grace_s, world.machine.limits.boot_timeout_s) == (3, 30, 9)
+
+
+@pytest.mark.parametrize(("by", "wanted"), [(+1, 4), (-1, 2)])
+def test_more_or_fewer_workers_survive_a_reload(by: int, wanted: int) -> None:
+    """TTIN and TTOU count on top of what the new settings say."""
+    world = on_duty(2)
+    world.feed(e.ResizeAsked(by))
+    boot_all(world)
+    world.feed(e.ReloadAsked())
+    for _ in range(6):
+        for puppet in list(world.puppets.values()):
+            boot(world, puppet, workers=3) if not puppet.ready else world.act(puppet, 0)
+        world.reap()
+    assert world.machine.wanted == wanted
+
+
+def test_new_settings_that_cannot_work_are_left_out_in_words() -> None:
+    """The reload is done, with the old limits."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2], workers=0)
+    assert world.machine.wanted == 1
+    assert any("left out" in text and "workers is 0" in text for text in world.said)
+
+
+def test_an_old_worker_that_still_boots_does_not_stay_beside_its_successor() -> None:
+    """A reload right after the start: whoever is ready first, one serves in each place."""
+    world = World(Limits(workers=1))
+    world.tick()
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2])
+    boot(world, world.puppets[1])
+    assert serving(world) == {2}
+
+
+def test_a_retired_worker_that_hangs_after_its_last_job_is_ended() -> None:
+    """However long the job takes, it may; what comes after it has the grace."""
+    world = on_duty(1, keys=1, grace_s=5)
+    start(world, world.puppets[1])
+    world.feed(e.ReloadAsked())
+    boot_all(world)
+    world.tick(1000)
+    assert world.puppets[1].code is None
+    finish(world, world.puppets[1])
+    world.puppets[1].stubborn = True
+    world.tick(4.9)
+    assert world.machine.members[1].state is WorkerState.LEAVING
+    for _ in range(9):
+        world.tick_to_deadline()
+    assert world.puppets[1].code == -9
+
+
+def test_a_reload_is_left_out_while_stopping() -> None:
+    """HUP during a drain must not resurrect anything."""
+    world = on_duty(1, keys=1)
+    world.feed(e.StopAsked(StopReason.DRAIN))
+    world.feed(e.ReloadAsked())
+    assert len(world.spawns) == 1
+
+
+# ---- accounts
+
+
+def test_a_key_that_runs_for_a_while_is_marked_once() -> None:
+    """Short keys are never written down; long ones once."""
+    world = on_duty(1, keys=1)
+    start(world, world.puppets[1])
+    marks = [a for s in (0.4, 0.5, 0.6, 9) for a in world.machine.step(e.Tick(), 1000 + s) if isinstance(a, e.Mark)]
+    assert len(marks) == 1
+
+
+def test_a_key_whose_job_returned_is_lost_without_a_running_time() -> None:
+    """The worker died between RETURNED and SETTLED: not the job's fault, and it is told so."""
+    machine = lane_of_three()
+    machine.step(e.Reported(1, [Report(Kind.STARTED, 1), Report(Kind.STARTED, 2), Report(Kind.RETURNED)]), 1005)
+    actions = machine.step(e.Died(1, 1, -9, "was killed"), 1006)
+    assert [(loss.pk, loss.ran_s) for a in actions if isinstance(a, e.Lose) for loss in a.losses] == [
+        (1, None),
+        (2, None),
+    ]
+    assert list(machine.spare) == [3]
+
+
+def test_a_key_that_was_begun_without_a_word_is_told_as_running() -> None:
+    """The worker died between its permit and its STARTED: begun by the permits, for no time at all."""
+    machine = lane_of_three()
+    actions = machine.step(e.Died(1, 2, -9, "was killed"), 1006)
+    assert [(loss.pk, loss.ran_s) for a in actions if isinstance(a, e.Lose) for loss in a.losses] == [(1, 0)]
+    assert list(machine.spare) == [2, 3]
+
+
+def lane_of_three() -> Machine:
+    """Return a machine whose only worker has the keys 1, 2 and 3 before it."""
+    machine = Machine(Limits(workers=1), 1000)
+    machine.step(e.Tick(), 1000)
+    machine.step(e.Reported(1, [Report(Kind.READY)]), 1000)
+    machine.members[1].sent([1, 2, 3], 1000)
+    return machine
+
+
+@pytest.mark.parametrize(
+    "report",
+    [Report(Kind.STARTED, 2), Report(Kind.SETTLED, 1), Report(Kind.LIMIT, 5, 99)],
+    ids=["started out of turn", "settled before it started", "a limit that does not exist"],
+)
+def test_m5_a_worker_that_says_what_cannot_be_is_ended(report: Report) -> None:
+    """It is replaced, its keys are accounted for, nobody else is touched."""
+    machine = lane_of_three()
+    assert e.Abort(1) in machine.step(e.Reported(1, [report]), 1000)
+    assert machine.members[1].ended is Ended.EXPELLED

@@ -1,0 +1,325 @@
+"""A world for the machine to live in: workers, lanes, permits, a source and a shell, all pure and made of data.
+
+`World` performs the machine's actions as the real shell does, and checks after every step what must always hold.
+Every choice is an integer that comes from outside, so that a list of integers is a whole schedule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count as count_from
+from typing import TYPE_CHECKING, Any
+
+from spawnpool import events as e
+from spawnpool.machine import Machine
+from spawnpool.reports import Kind, Report
+from spawnpool.states import ExitCode, StopReason, SupervisorState, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spawnpool.limits import Limits
+
+LIVING = (WorkerState.BOOTING, WorkerState.SERVING)
+ENDS_AT = list(SupervisorState).index(SupervisorState.DRAINING)
+RELOADS = (SupervisorState.STARTING, SupervisorState.RELOADING)
+MAX_ATTEMPTS = 3
+ENDLESS = 1000
+
+
+@dataclass(slots=True)
+class Puppet:
+    """One worker process with its lanes; what it does next is chosen from outside."""
+
+    wid: int
+    number: int
+    lane: deque[tuple[int, list[int]] | None] = field(default_factory=deque)
+    permits: int = 0
+    pipe: list[Report] = field(default_factory=list)
+    epoch: int = 0
+    hand: deque[int] = field(default_factory=deque)
+    running: int | None = None
+    unsettled: list[int] = field(default_factory=list)
+    settled: set[int] = field(default_factory=set)
+    ready: bool = False
+    stubborn: bool = False
+    """Neither works nor listens; only SIGKILL helps."""
+    code: int | None = None
+    """Its exit code once it is dead."""
+
+    def say(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
+        """Put a report into the pipe, where it waits for the supervisor to read it."""
+        self.pipe.append(Report(kind, key, amount, text))
+
+    def flush(self, took_us: int) -> None:
+        """Record what was run and say so."""
+        self.say(Kind.RETURNED)
+        if self.unsettled:
+            self.settled.update(self.unsettled)
+            self.say(Kind.SETTLED, self.unsettled[-1], took_us)
+            self.unsettled.clear()
+
+    def settle_behind(self) -> None:
+        """Record the oldest key while a later one is running, as a recorder's helper thread does."""
+        if self.code is None and not self.stubborn and len(self.unsettled) > 1:
+            pk = self.unsettled.pop(0)
+            self.settled.add(pk)
+            self.say(Kind.SETTLED, pk, 100)
+
+
+class World:
+    """The shell around one machine, with an invariant checked wherever it can break.
+
+    Args:
+        limits: of the machine.
+        keys: how many keys wait in the source at first.
+        fixed: names of limits that a reload must not change.
+    """
+
+    def __init__(self, limits: Limits, keys: int = 0, fixed: frozenset[str] = frozenset()) -> None:
+        self.now = 1000.0
+        self.machine = Machine(limits, self.now, fixed)
+        self.puppets: dict[int, Puppet] = {}
+        self.waiting: deque[int] = deque(range(1, keys + 1))
+        self.last_key = keys
+        self.claimed: dict[int, int | None] = {}  # key -> the worker that began it
+        self.attempts: dict[int, int] = {}
+        self.finished: set[int] = set()
+        self.late_claim: int | None = None
+        self.source_down = self.spawn_fails = self.answers_late = False
+        self.code: int | None = None
+        self.spawns: list[tuple[float, int]] = []
+        self.said: list[str] = []
+        self.answers: deque[e.Event] = deque()
+        self.lost_in_step: set[int] = set()
+        self.performers: dict[type, Callable[[Any], None]] = {
+            e.Spawn: self._spawn,
+            e.Send: self._send,
+            e.TakeBack: self._take_back,
+            e.Stop: lambda action: self.puppets[action.wid].lane.append(None),
+            e.Abort: lambda action: self._signal(action.wid, -6),
+            e.Kill: lambda action: self._signal(action.wid, -9),
+            e.Claim: self._claim,
+            e.AskEmpty: lambda action: self.answers.append(e.FoundEmpty(not self.waiting and not self.claimed)),
+            e.Release: self._release,
+            e.Lose: self._lose,
+            e.Finish: self._finish,
+            e.Say: lambda action: self.said.append(action.text),
+        }
+
+    # ---- the shell
+
+    def feed(self, event: e.Event) -> None:
+        """Bring one fact in, perform what is decided, bring the answers in, and check the invariants."""
+        self.answers.append(event)
+        for count in count_from(1):
+            if not self.answers:
+                break
+            assert count < ENDLESS, f"the machine and its shell talk to each other for ever, at last of {event}"
+            event = self.answers.popleft()
+            before = self.machine.state, self.machine.reason
+            self.lost_in_step = set()
+            for action in self.machine.step(event, self.now):
+                assert before[0] is not SupervisorState.STOPPED, f"{action} after the end"
+                if performer := self.performers.get(type(action)):
+                    performer(action)
+            self._check_urgency(*before)
+            self._check_workers()
+            self._check_accounts(event)
+
+    def tick(self, seconds: float = 0.0) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.feed(e.Tick())
+
+    def tick_to_deadline(self) -> None:
+        """Let time pass up to the moment that the machine waits for."""
+        if (at := self.machine.next_deadline()) is not None:
+            self.now = max(self.now, at)
+            self.feed(e.Tick())
+
+    def deliver(self, puppet: Puppet, most: int = 1000) -> None:
+        """Bring a worker's oldest reports in."""
+        reports, puppet.pipe = puppet.pipe[:most], puppet.pipe[most:]
+        if reports:
+            self.feed(e.Reported(puppet.wid, reports))
+
+    def deliver_all(self) -> None:
+        """Read every lane empty, as the loop does before it waits."""
+        for puppet in list(self.puppets.values()):
+            self.deliver(puppet)
+
+    def reap(self) -> None:
+        """Collect the dead: the rest of their reports, then their death."""
+        self.answer_late_claim()  # in the shell an answer may come late, but never after the end
+        for wid, puppet in list(self.puppets.items()):
+            if puppet.code is not None:
+                self.deliver(puppet)
+                self.feed(e.Died(wid, puppet.permits, puppet.code, f"ended with {puppet.code}"))
+                del self.puppets[wid]
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask for a stop."""
+        if not self.puppets:
+            self.answer_late_claim()
+        self.feed(e.StopAsked(reason))
+
+    def answer_late_claim(self) -> None:
+        """Bring the answer to an open claim in."""
+        if self.late_claim is not None:
+            limit, self.late_claim = self.late_claim, None
+            self._answer_claim(limit)
+            self.feed(self.answers.popleft())
+
+    # ---- actions
+
+    def _spawn(self, action: e.Spawn) -> None:
+        assert self.machine.reason is StopReason.NONE, "a stopping supervisor spawns"
+        self.spawns.append((self.now, action.number))
+        if self.spawn_fails:
+            self.answers.append(e.SpawnFailed(action.wid, "no descriptors"))
+        else:
+            self.puppets[action.wid] = Puppet(action.wid, action.number)
+
+    def _send(self, action: e.Send) -> None:
+        assert self.machine.reason is StopReason.NONE, "a stopping supervisor sends"
+        puppet = self.puppets[action.wid]
+        puppet.permits += len(action.pks)
+        puppet.lane.append((action.epoch, list(action.pks)))
+        assert all(self.claimed[pk] is None for pk in action.pks), "a key that was begun is sent again"
+
+    def _take_back(self, action: e.TakeBack) -> None:
+        puppet = self.puppets[action.wid]
+        count = min(action.most, puppet.permits)
+        puppet.permits -= count
+        self.answers.append(e.TakenBack(action.wid, count))
+
+    def _signal(self, wid: int, code: int) -> None:
+        puppet = self.puppets[wid]
+        if puppet.code is None and (code == -9 or not puppet.stubborn):
+            puppet.code = code
+
+    def _claim(self, action: e.Claim) -> None:
+        assert self.machine.reason is StopReason.NONE, "a stopping supervisor claims"
+        assert self.late_claim is None, "two claims at once"
+        if self.answers_late:
+            self.late_claim = action.limit
+        else:
+            self._answer_claim(action.limit)
+
+    def _answer_claim(self, limit: int) -> None:
+        if self.source_down:
+            self.answers.append(e.ClaimFailed(1.0))
+            return
+        pks = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+        self.claimed |= dict.fromkeys(pks)
+        self.answers.append(e.Claimed(pks, limit, None))
+
+    def _release(self, action: e.Release) -> None:
+        for pk in action.pks:
+            assert self.claimed.pop(pk) is None, f"{pk} was started and is released"
+            self.lost_in_step.add(pk)
+            self.waiting.append(pk)
+
+    def _lose(self, action: e.Lose) -> None:
+        for loss in action.losses:
+            wid = self.claimed.pop(loss.pk)
+            assert wid == action.wid, f"{loss.pk} was not started by {action.wid} and is lost"
+            assert loss.ran_s is None or 0 <= loss.ran_s <= self.now - 1000, f"{loss.pk} ran for {loss.ran_s} s"
+            self.lost_in_step.add(loss.pk)
+            self.attempts[loss.pk] = self.attempts.get(loss.pk, 0) + 1
+            recorded = loss.pk in self.puppets[action.wid].settled
+            if recorded or self.attempts[loss.pk] >= MAX_ATTEMPTS:
+                self.finished.add(loss.pk)
+            else:
+                self.waiting.append(loss.pk)
+
+    def _finish(self, action: e.Finish) -> None:
+        assert all(puppet.code is not None for puppet in self.puppets.values()), "it ends before its workers do"
+        self.code = action.code
+
+    # ---- what workers do
+
+    def act(self, puppet: Puppet, choice: int) -> None:
+        """Let a worker take its next small step."""
+        if puppet.code is not None or puppet.stubborn:
+            return
+        if not puppet.ready:
+            puppet.ready = True
+            puppet.say(Kind.READY)
+        elif puppet.running is not None:
+            puppet.running = None
+            if choice % 2 or not puppet.hand:
+                puppet.flush((100, 3000, 200_000)[choice % 3])
+        elif puppet.hand:
+            self._begin_next(puppet)
+        elif puppet.lane:
+            self._receive(puppet)
+
+    def _begin_next(self, puppet: Puppet) -> None:
+        if not puppet.permits:
+            puppet.flush(100)
+            puppet.epoch += 1
+            puppet.hand.clear()
+            puppet.say(Kind.EMPTIED, amount=puppet.epoch)
+            return
+        puppet.permits -= 1
+        pk = puppet.hand.popleft()
+        assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
+        self.claimed[pk] = puppet.wid
+        puppet.running = pk
+        puppet.unsettled.append(pk)
+        puppet.say(Kind.STARTED, pk)
+
+    def _receive(self, puppet: Puppet) -> None:
+        message = puppet.lane.popleft()
+        if message is None:
+            puppet.flush(100)
+            puppet.say(Kind.BYE)
+            puppet.code = 0
+        elif message[0] == puppet.epoch:
+            puppet.hand.extend(message[1])
+
+    def fail_boot(self, puppet: Puppet) -> None:
+        """Let a booting worker say that it cannot, and leave."""
+        if puppet.code is None and not puppet.ready:
+            puppet.say(Kind.FAILED, text="ImportError: no module")
+            puppet.code = ExitCode.BOOT_FAILED
+
+    def add_keys(self, count: int) -> None:
+        """Put new keys into the source."""
+        self.waiting.extend(range(self.last_key + 1, self.last_key + count + 1))
+        self.last_key += count
+
+    # ---- invariants
+
+    def _check_urgency(self, state: SupervisorState, reason: StopReason) -> None:
+        assert self.machine.reason >= reason, "urgency fell"
+        at, was = (list(SupervisorState).index(each) for each in (self.machine.state, state))
+        assert was < ENDS_AT or at >= was, f"{state} went back to {self.machine.state}"
+        assert (at >= ENDS_AT) == (self.machine.reason is not StopReason.NONE), "where and why contradict each other"
+
+    def _check_workers(self) -> None:
+        machine = self.machine
+        living = [member for member in machine.members.values() if member.state in LIVING]
+        serving = [member.number for member in living if member.serving]
+        assert len(serving) == len(set(serving)), "two workers serve in one place"
+        assert all(number <= machine.wanted for number in serving), "more workers serve than are wanted"
+        beside = len(living) - len({member.number for member in living})
+        assert beside <= (machine.state in RELOADS), "more workers than places"
+
+    def _check_accounts(self, event: e.Event) -> None:
+        held = list(self.machine.spare)
+        for member in self.machine.members.values():
+            held += member.window
+        assert len(held) == len(set(held)), "one key is held twice"
+        coming = {pk for answer in self.answers if isinstance(answer, e.Claimed) for pk in answer.pks}
+        gone = set(self.claimed) - set(held) - coming
+        assert set(held) <= set(self.claimed), f"{set(held) - set(self.claimed)} went out and are still held"
+        if gone:
+            assert isinstance(event, e.Reported), f"{gone} were forgotten at {event}"
+            assert gone <= self.puppets[event.wid].settled, f"{gone} were dropped and not settled"
+            for pk in gone:
+                del self.claimed[pk]
+            self.finished |= gone
