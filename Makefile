@@ -26,7 +26,8 @@ test: $(VENV)/.dev ## Run every test (ARGS="..." goes to pytest)
 lint: $(VENV)/.dev ## Check style (ruff) and types (mypy strict)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	DJANGO_SETTINGS_MODULE=tests.settings $(VENV)/bin/mypy
+	DJANGO_SETTINGS_MODULE=demo.settings $(VENV)/bin/mypy django_app/demo
 
 format: $(VENV)/.dev ## Put the code into its one format
 	$(VENV)/bin/ruff check --fix .
@@ -59,8 +60,8 @@ test-matrix: ## Run every test on each Python found here, with its Django (MATRI
 wheel: $(VENV)/.dev ## Build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
 
-clean: ## Remove environments, caches and builds
-	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove environments, caches, builds and the demo's database
+	rm -rf .demo .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments: the stamp is younger than pyproject.toml once everything in it is installed.

@@ -31,7 +31,8 @@ def main() -> None:
             results[name] = runs
             for figure in runs[0]:
                 values = [run[figure] for run in runs]
-                print(f"{name:8} {figure:24} {statistics.median(values):10.2f}   ({min(values):.2f} to {max(values):.2f})")
+                spread = f"({min(values):.2f} to {max(values):.2f})"
+                print(f"{name:8} {figure:24} {statistics.median(values):10.2f}   {spread}")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "runs": results}, indent=1) + "\n")
 

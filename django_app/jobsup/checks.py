@@ -8,7 +8,7 @@ from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
-from jobsup import conf
+from jobsup import conf, queues
 from jobsup.compat import TASKS_APPS
 
 
@@ -21,7 +21,7 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
     except ImproperlyConfigured as error:
         messages.append(checks.Error(str(error), id="jobsup.E001"))
     try:
-        conf.backends()
+        queues.backends()
     except ImproperlyConfigured as error:
         messages.append(checks.Warning(str(error), id="jobsup.W001"))
     messages += [

@@ -7,18 +7,27 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.support import ROOT, environment, eventually, kill, processes_of, title_of
+from tests.support import ROOT, environment, eventually, is_alive, kill, processes_of, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 QUICK = {
     "workers": 2, "grace_s": 10.0, "boot_timeout_s": 20.0, "check_interval_s": 0.5, "poll_interval_s": 0.2,
     "beat_interval_s": 1.0, "abort_grace_s": 0.5,
 }  # fmt: skip
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process: from the kernel's own list where it keeps one, which is much faster."""
+    try:
+        listed = (Path("/proc") / str(pid) / "task" / str(pid) / "children").read_text()
+    except OSError:
+        return processes_of(pid)
+    return [child for child in map(int, listed.split()) if is_alive(child)]
 
 
 class Pool:
@@ -119,7 +128,7 @@ class Pool:
 
     def workers(self) -> list[int]:
         """Return the pids of the workers, the oldest first."""
-        return [pid for pid in sorted(processes_of(self.pid)) if title_of(pid).startswith("listpool: worker")]
+        return [pid for pid in sorted(children_of(self.pid)) if title_of(pid).startswith("listpool: worker")]
 
     def idle(self) -> list[int]:
         """Return the pids of the workers that wait for work."""

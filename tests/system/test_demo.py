@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from demo.examine import Facts, examine
 from demo.sources import decode, files
 from demo.treemap import HEIGHT, WIDTH, Tile, treemap
-
 from tests.support import ROOT, environment, eventually, processes_of, title_of
 
 if TYPE_CHECKING:

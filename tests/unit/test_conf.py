@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from jobsup import checks, conf
+from jobsup import checks, conf, queues
 from jobsup.backend import JobsupBackend
 
 JOBSUP = "jobsup.backend.JobsupBackend"
@@ -158,7 +158,7 @@ def test_wrong_tasks_are_told_with_their_path(tasks: Any, expected: str) -> None
     settings.TASKS = tasks  # without the signal: django.tasks itself takes no wrong settings
     try:
         with pytest.raises(ImproperlyConfigured) as refused:
-            conf.backends()
+            queues.backends()
     finally:
         settings.TASKS = before
     assert str(refused.value).startswith(expected)
@@ -168,24 +168,24 @@ def test_other_backends_may_stand_beside_ours() -> None:
     """Only jobsup's own entries are checked and served; a subclass is one of ours."""
     other = {"BACKEND": f"{__name__}.OtherBackend", "ANY": "thing"}
     with override_settings(TASKS={"default": OURS, "other": other, "sub": {"BACKEND": f"{__name__}.Subclass"}}):
-        assert set(conf.backends()) == {"default", "sub"}
+        assert set(queues.backends()) == {"default", "sub"}
 
 
 def test_the_queues_to_serve_are_those_of_all_backends() -> None:
     """Sorted, once each; `default` where QUEUES is not given; whatever there is where it is empty."""
     one, two = OURS | {"QUEUES": ["b", "a"]}, OURS | {"QUEUES": ["c", "a"]}
     with override_settings(TASKS={"default": one, "two": two}):
-        assert conf.queues([]) == ("a", "b", "c")
-        assert conf.queues(["c", "a", "c"]) == ("c", "a")
+        assert queues.served([]) == ("a", "b", "c")
+        assert queues.served(["c", "a", "c"]) == ("c", "a")
         with pytest.raises(
             ImproperlyConfigured, match=r"^--queue d: no backend in TASKS has that queue; there are a, b, c$"
         ):
-            conf.queues(["a", "d"])
+            queues.served(["a", "d"])
     with override_settings(TASKS={"default": OURS}):
-        assert conf.queues([]) == ("default",)
+        assert queues.served([]) == ("default",)
     with override_settings(TASKS={"default": OURS | {"QUEUES": []}, "two": two}):
-        assert conf.queues([]) is None
-        assert conf.queues(["whatever"]) == ("whatever",)
+        assert queues.served([]) is None
+        assert queues.served(["whatever"]) == ("whatever",)
 
 
 def test_the_system_checks_say_what_is_wrong() -> None:

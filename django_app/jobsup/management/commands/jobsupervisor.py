@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import connections, router
 
-from jobsup import conf, logs
+from jobsup import conf, logs, queues
 from jobsup.models import Job
 from jobsup.source import DatabaseSource
 from spawnpool.errors import AlreadyRunning, LimitError, RunOver, SourceRefused
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         """Refuse settings that cannot work in one sentence, before the system checks tell them in their own form."""
         try:
             conf.load()
-            conf.queues(options["queues"])
+            queues.served(options["queues"])
             return super().execute(*args, **options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
@@ -82,12 +82,12 @@ class Command(BaseCommand):
             raise SystemExit(code)
 
     def _run(self, settings: conf.Conf, options: dict[str, Any]) -> int:
-        queues = conf.queues(options["queues"])
+        served = queues.served(options["queues"])
         limits = self._limits(settings, options)
         fixed = {"workers": options["workers"], "grace_s": options["grace"]}
         runfile = RunFile(run_path(settings))
         try:
-            source = DatabaseSource(settings, queues, runfile, options["verbosity"])
+            source = DatabaseSource(settings, served, runfile, options["verbosity"])
             supervisor = Supervisor(
                 source,
                 WorkerSpec("jobsup", "jobsup.runner.Runner"),

@@ -1,0 +1,79 @@
+"""The TASKS setting as far as it is jobsup's, checked, and the queues that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from jobsup.backend import JobsupBackend
+
+
+def backends() -> dict[str, Mapping[str, Any]]:
+    """Return those entries of the TASKS setting that are jobsup's, checked.
+
+    Raises:
+        ImproperlyConfigured: something in it is wrong; the message begins with its path.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    given = getattr(settings, "TASKS", {})
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(f"TASKS is {given!r}: expected a dict")
+    for alias, params in given.items():
+        path = f"TASKS[{alias!r}]"
+        if not isinstance(params, Mapping) or not isinstance(params.get("BACKEND"), str):
+            raise ImproperlyConfigured(f"{path}['BACKEND'] is missing: expected a dotted path")
+        try:
+            backend = import_string(params["BACKEND"])
+        except ImportError as error:
+            raise ImproperlyConfigured(f"{path}['BACKEND'] is {params['BACKEND']!r}: {error}") from None
+        if isinstance(backend, type) and issubclass(backend, JobsupBackend):
+            _check_backend(path, params)
+            found[alias] = params
+    if not found:
+        raise ImproperlyConfigured(
+            "TASKS names no backend of jobsup: expected "
+            "{'default': {'BACKEND': 'jobsup.backend.JobsupBackend'}} or an entry like it"
+        )
+    return found
+
+
+def _check_backend(path: str, params: Mapping[str, Any]) -> None:
+    for key in params:
+        if key not in ("BACKEND", "QUEUES", "OPTIONS"):
+            raise ImproperlyConfigured(f"{path}[{key!r}] is unknown; there are BACKEND, OPTIONS, QUEUES")
+    queues = params.get("QUEUES", [])
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise ImproperlyConfigured(f"{path}['QUEUES'] is {queues!r}: expected a list of names")
+    for queue in queues:
+        if not isinstance(queue, str) or not 0 < len(queue) <= 64:
+            raise ImproperlyConfigured(f"{path}['QUEUES'] contains {queue!r}: expected names of 1 to 64 characters")
+    options = params.get("OPTIONS", {})
+    if not isinstance(options, Mapping):
+        raise ImproperlyConfigured(f"{path}['OPTIONS'] is {options!r}: expected a dict")
+    for key in options:
+        raise ImproperlyConfigured(f"{path}['OPTIONS'][{key!r}] is unknown; jobsup's backend has no options")
+
+
+def served(chosen: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the queues to serve: those chosen, else all that TASKS names, else None for whatever queue there is.
+
+    Raises:
+        ImproperlyConfigured: a chosen one is not named in TASKS.
+    """
+    known: set[str] = set()
+    anything = False
+    for params in backends().values():
+        names = set(params.get("QUEUES", ["default"]))
+        anything = anything or not names
+        known |= names
+    asked = tuple(dict.fromkeys(chosen))
+    for queue in asked:
+        if not anything and queue not in known:
+            raise ImproperlyConfigured(
+                f"--queue {queue}: no backend in TASKS has that queue; there are {', '.join(sorted(known))}"
+            )
+    return asked or (None if anything else tuple(sorted(known)))
