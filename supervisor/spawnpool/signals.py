@@ -26,10 +26,16 @@ def _nothing(_signum: int, _frame: FrameType | None) -> None:
 
 
 class SignalTray:
-    """Collects the supervisor's signals while it is entered; restores what was there before on exit.
+    """Collects the supervisor's signals while it is entered.
 
     `fileno()` becomes readable when a signal has arrived; `take()` returns the numbers in order of arrival.
+
+    Args:
+        last: the process ends afterwards, so what still arrives is ignored; else the handlers of before come back.
     """
+
+    def __init__(self, *, last: bool = False) -> None:
+        self._last = last
 
     def __enter__(self) -> SignalTray:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,7 +49,7 @@ class SignalTray:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(signum, signal.SIG_IGN if self._last else handler or signal.SIG_DFL)
         signal.set_wakeup_fd(self._previous_fd)
         os.close(self._reader)
         os.close(self._writer)

@@ -6,6 +6,7 @@ queue has its feeder) and no sleep: only the selector waits, with a computed tim
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -36,6 +37,9 @@ from spawnpool.worker import WorkerSpec
 LANE_PAUSE_S = 0.002
 """How long reports may wait while every worker has enough to do: fewer, fuller turns of the loop."""
 
+OUT_OF = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+"""What a spawn fails with when a limit of the system is reached."""
+
 LAST_ACCOUNTS_S = 10.0
 """How long a stopping supervisor tries to hand its last facts to a source that cannot be reached."""
 
@@ -51,6 +55,7 @@ class Supervisor:
         log: where its sentences go.
         fixed: names of limits that a reload must not change.
         on_workers: told the pids of the living workers whenever one was spawned or died.
+        last: the process ends when `run` returns; a signal that comes later must not change its exit code.
         clock: a monotonic clock in seconds.
     """
 
@@ -64,11 +69,12 @@ class Supervisor:
         log: logging.Logger | None = None,
         fixed: frozenset[str] = frozenset(),
         on_workers: Callable[[list[int]], None] | None = None,
+        last: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._spec, self._name, self._clock = source, spec, name, clock
         self._log = log or logging.getLogger("spawnpool")
-        self._on_workers = on_workers
+        self._on_workers, self._last = on_workers, last
         self._machine = Machine(limits, clock(), fixed)
         self._owed = Owed(source, self._log, clock)
         self._hands: dict[int, Hands] = {}
@@ -110,7 +116,7 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             raise NotMainThread
         set_supervisor_title(self._spec.program, self._name, "starting")
-        with SignalTray() as tray:
+        with SignalTray(last=self._last) as tray:
             try:
                 self._selector.register(tray, selectors.EVENT_READ)
                 self._selector.register(self._lanes, selectors.EVENT_READ)
@@ -271,8 +277,8 @@ class Supervisor:
         try:
             hands = Hands(self._spec, action.number, self._integers)
         except OSError as error:
-            words = f"{error.strerror} (is the limit on open files or on processes reached?)"
-            self._answer(e.SpawnFailed(action.wid, words))
+            hint = " (the limit on open files or on processes)" if error.errno in OUT_OF else ""
+            self._answer(e.SpawnFailed(action.wid, f"could not be spawned: {error.strerror}{hint}"))
             return
         self._hands[action.wid] = hands
         self._selector.register(hands.process, selectors.EVENT_READ)
@@ -313,8 +319,11 @@ class Supervisor:
         self._owed.mark(replace(action.mark, pid=self._hands[action.wid].process.pid))
 
     def _say(self, action: e.Say) -> None:
-        hands = self._hands.get(action.wid) if action.wid is not None else None
-        self._log.log(action.level, "%s%s", f"{hands.who()} " if hands else "", action.text)
+        who = ""
+        if action.wid is not None:
+            hands = self._hands.get(action.wid)
+            who = f"{hands.who()} " if hands else "a worker "
+        self._log.log(action.level, "%s%s", who, action.text)
 
     def _finish(self, action: e.Finish) -> None:
         self._exit_code = action.code

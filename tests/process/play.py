@@ -1,4 +1,4 @@
-"""A list pool to play with: starts the program of `listpool`, feeds it, watches it and ends it."""
+"""A list pool to play with: starts `program`, feeds it, watches it and ends it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pool:
         directory: where its files are.
         keys: what is in the list at first.
         boot: what `boot.json` says.
-        twists: what `listpool.main` does before it runs the supervisor.
+        twists: what `program.main` does before it runs the supervisor.
         program: another command than the program itself.
         in_thread: run the supervisor in a helper thread.
         limits: other limits than `QUICK`.
@@ -50,7 +50,7 @@ class Pool:
         *,
         boot: dict[str, Any] | None = None,
         twists: dict[str, Any] | None = None,
-        program: Sequence[str] = ("-m", "tests.process.listpool"),
+        program: Sequence[str] = ("-m", "tests.process.program"),
         in_thread: bool = False,
         down: bool = False,
         **limits: float,

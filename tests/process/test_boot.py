@@ -61,7 +61,9 @@ def test_fault_50_every_single_spawn_may_fail_and_nothing_is_lost(pool: Callable
     for n in (1, 2, 3):
         jobs = [key(Does.NOOP), key(Does.KILL_BEFORE_RECORD), key(Does.NOOP), key(Does.NOOP)]
         unlucky = pool(jobs, twists={"fail_spawns": [n, n]}).wait_done(*jobs)
-        unlucky.wait_log("Resource temporarily unavailable (is the limit on open files or on processes reached?)")
+        unlucky.wait_log(
+            "a worker could not be spawned: Resource temporarily unavailable (the limit on open files or on processes)"
+        )
         unlucky.stop()
         assert sorted(unlucky.done()) == sorted(jobs)
 
@@ -83,7 +85,7 @@ def test_fault_44_at_any_limit_on_descriptors_a_spawn_works_or_backs_off(pool: C
     poor = pool(workers=1, twists={"limit_descriptors": free})
     eventually(lambda: poor.idle() or "Too many open files" in poor.log(), 20, "an end", poor.picture)
     if not poor.idle():
-        poor.wait_log("Too many open files (is the limit on open files or on processes reached?); next try in 1 s")
+        poor.wait_log("Too many open files (the limit on open files or on processes); next try in 1 s")
         eventually(lambda: not poor.idle() and len(processes_of(poor.pid)) <= 1, 5, "at most a tracker", poor.picture)
     poor.stop()
 

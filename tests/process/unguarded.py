@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from tests.process.listpool import Journal, main
+from tests.process.listpool import Journal
+from tests.process.program import main
 
 Journal(Path(os.environ["LISTPOOL_DIR"])).tell("script")
 sys.exit(main())

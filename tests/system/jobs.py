@@ -13,6 +13,9 @@ from tests.support import eventually, title_of
 from tests.testapp.models import Effect
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.databases import Database
     from tests.support import Supervisor
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -103,3 +106,12 @@ def terminate(pids: Iterable[int]) -> None:
 def is_idle(pid: int) -> bool:
     """Tell whether a worker waits for work."""
     return title_of(pid).endswith("idle")
+
+
+def fault(database: Database, place: Path, where: str, when: str, sql: str, action: str = "kill") -> Database:
+    """Return the database with a fault injected once at a statement; see `tests.testapp.faults`."""
+    marker = str(place / "fault")
+    database.env["JOBSUP_TEST_FAULT"] = (
+        f'{{"in": "{where}", "when": "{when}", "sql": "{sql}", "action": "{action}", "marker": "{marker}"}}'
+    )
+    return database

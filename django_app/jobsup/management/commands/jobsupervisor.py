@@ -96,6 +96,7 @@ class Command(BaseCommand):
                 log=logging.getLogger("jobsup.supervisor"),
                 fixed=frozenset(name for name, given in fixed.items() if given is not None),
                 on_workers=runfile.write_workers,
+                last=True,
             )
             return supervisor.run()
         finally:

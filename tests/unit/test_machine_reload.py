@@ -1,0 +1,146 @@
+"""The machine, one story at a time: more and fewer workers, and reloads."""
+
+from __future__ import annotations
+
+import pytest
+
+from spawnpool import events as e
+from spawnpool.limits import Limits
+from spawnpool.states import StopReason, SupervisorState, WorkerState
+from tests.unit.stories import boot, boot_all, finish, on_duty, serving, start
+from tests.unit.world import World
+
+# ---- more and fewer
+
+
+def test_workers_are_added_and_retired_on_request() -> None:
+    """TTIN spawns one more, TTOU lets the last one leave, and one always stays."""
+    world = on_duty(2)
+    world.feed(e.ResizeAsked(+1))
+    boot_all(world)
+    assert serving(world) == {1, 2, 3}
+    for _ in range(5):
+        world.feed(e.ResizeAsked(-1))
+    assert serving(world) == {1}
+    assert world.machine.wanted == 1
+
+
+def test_a_worker_that_boots_for_a_place_that_is_gone_leaves() -> None:
+    """TTIN and TTOU in quick succession end with as many workers as before."""
+    world = on_duty(1)
+    world.feed(e.ResizeAsked(+1))
+    world.feed(e.ResizeAsked(-1))
+    boot_all(world)
+    world.act(world.puppets[2], 0)
+    world.reap()
+    assert set(world.machine.members) == {1}
+
+
+# ---- reload
+
+
+def test_a_reload_has_one_new_worker_beside_the_old_and_never_fewer() -> None:
+    """Each old worker leaves only when its successor is READY."""
+    world = on_duty(2)
+    world.feed(e.ReloadAsked())
+    assert (set(world.puppets), serving(world)) == ({1, 2, 3}, {1, 2})
+    boot_all(world)
+    assert serving(world) == {2, 3}
+    assert world.machine.members[1].state is WorkerState.LEAVING
+    for _ in range(3):
+        for puppet in list(world.puppets.values()):
+            world.act(puppet, 0)
+            assert len(serving(world)) >= 2
+            world.deliver(puppet)
+        world.reap()
+    assert (serving(world), world.machine.state) == ({3, 4}, SupervisorState.RUNNING)
+
+
+def test_a_reload_is_refused_when_the_new_code_cannot_boot() -> None:
+    """The old workers stay and nothing is tried again by itself."""
+    world = on_duty(2)
+    world.feed(e.ReloadAsked())
+    world.fail_boot(world.puppets[3])
+    world.reap()
+    world.tick(100)
+    assert (serving(world), world.machine.state) == ({1, 2}, SupervisorState.RUNNING)
+    assert len(world.spawns) == 3
+    assert any("reload refused" in text and "no module" in text for text in world.said)
+
+
+def test_a_reload_asked_for_during_one_that_is_refused_is_tried() -> None:
+    """Somebody repaired the code meanwhile and sent HUP again."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    world.feed(e.ReloadAsked())
+    world.fail_boot(world.puppets[2])
+    world.reap()
+    boot_all(world)
+    assert serving(world) == {3}
+
+
+def test_the_new_settings_hold_after_a_reload_but_for_fixed_ones() -> None:
+    """The command line wins over the settings; the limits come from the workers that read them."""
+    world = on_duty(1, fixed=frozenset({"grace_s"}))
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2], workers=3, grace_s=5, boot_timeout_s=9)
+    world.tick()
+    assert (world.machine.wanted, world.machine.limits.grace_s, world.machine.limits.boot_timeout_s) == (3, 30, 9)
+
+
+@pytest.mark.parametrize(("by", "wanted"), [(+1, 4), (-1, 2)])
+def test_more_or_fewer_workers_survive_a_reload(by: int, wanted: int) -> None:
+    """TTIN and TTOU count on top of what the new settings say."""
+    world = on_duty(2)
+    world.feed(e.ResizeAsked(by))
+    boot_all(world)
+    world.feed(e.ReloadAsked())
+    for _ in range(6):
+        for puppet in list(world.puppets.values()):
+            boot(world, puppet, workers=3) if not puppet.ready else world.act(puppet, 0)
+        world.reap()
+    assert world.machine.wanted == wanted
+
+
+def test_new_settings_that_cannot_work_are_left_out_in_words() -> None:
+    """The reload is done, with the old limits."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2], workers=0)
+    assert world.machine.wanted == 1
+    assert any("left out" in text and "workers is 0" in text for text in world.said)
+
+
+def test_an_old_worker_that_still_boots_does_not_stay_beside_its_successor() -> None:
+    """A reload right after the start: whoever is ready first, one serves in each place."""
+    world = World(Limits(workers=1))
+    world.tick()
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2])
+    boot(world, world.puppets[1])
+    assert serving(world) == {2}
+
+
+def test_a_retired_worker_that_hangs_after_its_last_job_is_ended() -> None:
+    """However long the job takes, it may; what comes after it has the grace."""
+    world = on_duty(1, keys=1, grace_s=5)
+    start(world, world.puppets[1])
+    world.feed(e.ReloadAsked())
+    boot_all(world)
+    world.tick(1000)
+    assert world.puppets[1].code is None
+    finish(world, world.puppets[1])
+    world.puppets[1].stubborn = True
+    world.tick(4.9)
+    assert world.machine.members[1].state is WorkerState.LEAVING
+    for _ in range(9):
+        world.tick_to_deadline()
+    assert world.puppets[1].code == -9
+
+
+def test_a_reload_is_left_out_while_stopping() -> None:
+    """HUP during a drain must not resurrect anything."""
+    world = on_duty(1, keys=1)
+    world.feed(e.StopAsked(StopReason.DRAIN))
+    world.feed(e.ReloadAsked())
+    assert len(world.spawns) == 1
