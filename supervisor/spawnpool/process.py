@@ -54,7 +54,6 @@ class Exit:
             except ValueError:
                 return f"was killed by signal {-self.code}"
         meaning = {
-            ExitCode.BOOT_FAILED: " (could not boot)",
             ExitCode.NOT_RECORDED: " (what it had to record was not taken)",
             ExitCode.LANE_LOST: " (a job closed or replaced the worker's own descriptors)",
         }.get(self.code, "")  # type: ignore[call-overload]

@@ -97,9 +97,9 @@ class Worker:
         try:
             runner = self._boot(integers)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the supervisor
-            traceback.print_exc()
             why = (str(error).strip().splitlines() or [""])[0]
-            self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {why}")
+            self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {why}")  # first: stderr may be closed
+            traceback.print_exc()
             return ExitCode.BOOT_FAILED
         try:
             with contextlib.suppress(_Leave):
