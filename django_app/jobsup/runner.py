@@ -11,17 +11,32 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import django
+from django.db import connections
 from django.utils import timezone
 
-from spawnpool.source import Reports
+from jobsup import conf, logs
+from jobsup.compat import TASKS_LOGGER, Task, TaskContext, TaskError, TaskResultStatus, task_finished, task_started
+from jobsup.hygiene import check_connections, tidy_connections
+from jobsup.models import FailedAttempt, Status
+from jobsup.recorder import LATEST_S, Entry, Recorder, insist
+from jobsup.results import result_of, task_of
+from jobsup.sql import FinishRow, LoadedRow
+from jobsup.store import Failure, Outcome, Store
+from jobsup.text import class_path, dump, summary, traceback_text
+from jobsup.verdicts import after_exception
+
+if TYPE_CHECKING:
+    from spawnpool.source import Reports
+
+Ending = tuple[Outcome, Callable[[], None]]
+"""How an attempt ended, and what to do once that is recorded."""
 
 
 class Runner:
-    """One worker's runner; made in the fresh process, before anything of Django is set up.
+    """One worker's runner.
 
     Args:
         number: the worker's place in its pool.
@@ -31,12 +46,6 @@ class Runner:
     """
 
     def __init__(self, number: int, reports: Reports, run: int, verbosity: int) -> None:
-        django.setup()
-        from jobsup import conf, logs
-        from jobsup.compat import TASKS_LOGGER, Task
-        from jobsup.recorder import Recorder
-        from jobsup.store import Store
-
         logs.set_up(verbosity)
         logs.mute_unheard(TASKS_LOGGER)
         self._conf = conf.load()
@@ -45,7 +54,8 @@ class Runner:
         self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
         self._store.sql.connection.ensure_connection()
         self._recorder = Recorder(self._store, run, reports.settled)
-        self._jobs: dict[int, tuple[Any, Any]] = {}
+        self._jobs: dict[int, tuple[LoadedRow, list[FailedAttempt]]] = {}
+        self._senders: dict[str, type] = {}  # of signals, by backend
         self._rested = False
         self._task_file = inspect.getfile(Task)
         self._at_once = False  # the last job's end may not wait
@@ -61,9 +71,6 @@ class Runner:
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch the rows of a hand of keys by one query, over a new connection if the old one died."""
-        from jobsup.hygiene import check_connections
-        from jobsup.recorder import insist
-
         if self._rested:
             self._rested = False
             check_connections()
@@ -77,11 +84,8 @@ class Runner:
 
     def run(self, pk: int) -> None:
         """Run one job and keep its outcome."""
-        from jobsup.models import Status
-        from jobsup.recorder import LATEST_S, Entry
-
         self._recorder.guard()
-        row, failures = self._jobs.pop(pk, (None, None))
+        row, failures = self._jobs.pop(pk, (None, []))
         started_at = time.monotonic()
         if row is None or row.claimed_by != self._run or row.status != Status.RUNNING:
             self._log.warning("job %d is left out: it was deleted or is owned by somebody else by now", pk)
@@ -93,20 +97,15 @@ class Runner:
         self._recorder.keep(Entry(pk, outcome, started_at, ended_at, recorded))
         self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
 
-    def _attempt(self, row: Any, failures: Sequence[Any]) -> tuple[Any, Any]:
+    def _attempt(self, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Ending:
         """Run a job's function; return its outcome and what to do when that is recorded."""
-        from jobsup import logs
-        from jobsup.compat import TaskContext, task_started
-        from jobsup.results import result_of, task_of
-        from jobsup.text import dump
-
         result = None
         logs.set_current(logs.CurrentJob(row.id, row.task, row.attempt))
         try:
             now = timezone.now()
             task = task_of(row)
             row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
-            sender = type(task.get_backend())  # raises when TASKS has that backend no more: then nobody is told
+            sender = self._sender(task)
             result = result_of(task, row, failures)
             task_started.send_robust(sender, task_result=result)
             context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
@@ -117,30 +116,24 @@ class Runner:
             logs.set_current(None)
         return self._succeeded(row, result, payload)
 
-    def _succeeded(self, row: Any, result: Any, payload: str) -> tuple[Any, Any]:
-        from jobsup.compat import TaskResultStatus, task_finished
-        from jobsup.models import Status
-        from jobsup.sql import FinishRow
-        from jobsup.store import Outcome
+    def _sender(self, task: Any) -> type:
+        """Return the class of a task's backend; raises when TASKS has that backend no more."""
+        if task.backend not in self._senders:
+            self._senders[task.backend] = type(task.get_backend())
+        return self._senders[task.backend]
 
+    def _succeeded(self, row: LoadedRow, result: Any, payload: str) -> Ending:
         outcome = Outcome(FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, 0.0, 0.0, 0.0))
 
         def recorded() -> None:
-            object.__setattr__(result, "_return_value", json.loads(payload))
+            object.__setattr__(result, "_return_value", None if payload == "null" else json.loads(payload))
             object.__setattr__(result, "finished_at", timezone.now())
             object.__setattr__(result, "status", TaskResultStatus.SUCCESSFUL)
-            task_finished.send_robust(type(result.task.get_backend()), task_result=result)
+            task_finished.send_robust(self._sender(result.task), task_result=result)
 
         return outcome, recorded
 
-    def _failed(self, row: Any, result: Any, error: BaseException) -> tuple[Any, Any]:
-        from jobsup.compat import TaskError, TaskResultStatus, task_finished
-        from jobsup.models import Status
-        from jobsup.sql import FinishRow
-        from jobsup.store import Failure, Outcome
-        from jobsup.text import class_path, summary, traceback_text
-        from jobsup.verdicts import after_exception
-
+    def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
         verdict = after_exception(row.attempt, row.max_attempts)
         failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
         outcome = Outcome(
@@ -160,14 +153,12 @@ class Runner:
             try:
                 _raise(error)  # so that receivers find it in sys.exc_info(), as Django's own do
             except BaseException:  # noqa: BLE001
-                task_finished.send_robust(type(result.task.get_backend()), task_result=result)
+                task_finished.send_robust(self._sender(result.task), task_result=result)
 
         return outcome, recorded
 
     def tidy(self) -> None:
         """Drop the connections that the job left in the middle of something."""
-        from jobsup.hygiene import tidy_connections
-
         for alias in tidy_connections():
             self._log.warning("the connection %r was dropped: the job left it unusable or in a transaction", alias)
 
@@ -181,16 +172,12 @@ class Runner:
 
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""
-        from django.db import connections
-
         self._rested = True
         if idle_s >= IDLE_CONNECTIONS_S:
             connections.close_all()
 
     def close(self) -> None:
         """Record what waits and close every connection."""
-        from django.db import connections
-
         self._recorder.flush()
         connections.close_all()
 

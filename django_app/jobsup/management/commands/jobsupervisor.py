@@ -90,7 +90,7 @@ class Command(BaseCommand):
             source = DatabaseSource(settings, served, runfile, options["verbosity"])
             supervisor = Supervisor(
                 source,
-                WorkerSpec("jobsup", "jobsup.runner.Runner"),
+                WorkerSpec("jobsup", "jobsup.boot.make_runner"),
                 dataclasses.replace(limits, poll_interval_s=source.poll_interval_s),
                 name=settings.name,
                 log=logging.getLogger("jobsup.supervisor"),

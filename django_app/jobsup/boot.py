@@ -1,0 +1,19 @@
+"""The first code of jobsup in a worker: sets Django up, and only then imports what needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import django
+
+if TYPE_CHECKING:
+    from jobsup.runner import Runner
+    from spawnpool.source import Reports
+
+
+def make_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runner:
+    """Return the runner of worker `number`; see `Runner` for the arguments."""
+    django.setup()
+    from jobsup.runner import Runner
+
+    return Runner(number, reports, run, verbosity)

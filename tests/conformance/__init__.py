@@ -1,1 +1,0 @@
-"""One suite of promises, run against every implementation of the same seam."""
