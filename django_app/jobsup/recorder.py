@@ -19,12 +19,13 @@ from jobsup.hygiene import drop
 from jobsup.models import Status
 from jobsup.store import Failure, Outcome, Store
 from jobsup.text import class_path
-from spawnpool.errors import SourceUnavailable
+from spawnpool.errors import LaneLost, SourceUnavailable
 
 LATEST_S = 0.010
 """How long an end may wait to be recorded (design: 10 ms)."""
 TOGETHER_MAX = 500
-RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, *[4.0] * 6)
+"""The waits between tries: together about 28 s, less than the usual lease of 30 s."""
 REFUSALS = (DatabaseError, ValueError)
 """How a database, or the driver before it, says no to data."""
 PAUSE_S = 1.0
@@ -117,6 +118,8 @@ class Recorder:
         except SourceUnavailable as error:
             _log.warning("the ends of some jobs wait: %s", error)
             return False
+        except LaneLost:  # the job that is running did that; the main thread finds out when it returns
+            return False
         finally:
             connections[self._store.alias].close()
         return True
@@ -187,20 +190,24 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
 
     Raises:
         SourceUnavailable: the database could not be reached all the while.
-        DatabaseError: it was reached and refused.
+        DatabaseError: it was reached and refused, also over a fresh connection.
     """
-    last = ""
+    last, fresh = "", False
     for delay_s in RETRY_S:
         time.sleep(delay_s)
         try:
             return operation()
         except (DatabaseError, InterfaceError) as error:
-            # A server that crashes is told by psycopg 2 as a plain DatabaseError.
-            lost = isinstance(error, (OperationalError, InterfaceError)) or not connections[alias].is_usable()
-            if not lost:
+            # Psycopg 2 tells a server that crashes by a plain DatabaseError. And a refusal may be due to what a job
+            # did to the session (search_path, role, read-only): a fresh one decides.
+            connection = connections[alias]
+            away = isinstance(error, (OperationalError, InterfaceError)) or (
+                connection.connection is not None and not connection.is_usable()
+            )
+            if fresh and not away:
                 raise
-            last = str(error).strip()
-            drop(connections[alias])
+            last, fresh = str(error).strip(), not away
+            drop(connection)
     raise SourceUnavailable(f"{what} in the database {alias!r}: {last}")
 
 

@@ -6,6 +6,7 @@ workers x aliases (and one more per worker while its recorder's helper thread wr
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import logging
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from jobsup import conf, logs
@@ -52,7 +53,8 @@ class Runner:
         self._worker = conf.worker_id(self._conf.node_name, number, os.getpid())
         self._run = run
         self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
-        self._store.sql.connection.ensure_connection()
+        with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
+            self._store.sql.connection.ensure_connection()
         self._recorder = Recorder(self._store, run, reports.settled)
         self._jobs: dict[int, tuple[LoadedRow, list[FailedAttempt]]] = {}
         self._senders: dict[str, type] = {}  # of signals, by backend
@@ -167,8 +169,9 @@ class Runner:
         return self._at_once or not more or self._recorder.is_due()
 
     def flush(self) -> None:
-        """Record the outcomes that wait."""
+        """Record the outcomes that wait; what those who are told of it leave behind is tidied up too."""
         self._recorder.flush()
+        self.tidy()
 
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""

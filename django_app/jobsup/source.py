@@ -43,6 +43,7 @@ class DatabaseSource:
             self._store = Store(crash_attempts=conf.crash_attempts, notify=conf.notify)
         except UnsupportedDatabase as error:
             raise SourceRefused(str(error)) from error
+        self._store.sql.bound_waits()
         self._conf, self._queues, self._runfile, self._verbosity = conf, queues, runfile, verbosity
         self._run = 0
         self._beats = 0
@@ -80,27 +81,29 @@ class DatabaseSource:
     def claim(self, limit: int) -> Sequence[int]:
         """Claim jobs; where the database tells every change, a look without one costs no statement that writes."""
         with self._reachable():
-            if self._conf.notify:
-                self._store.sql.connection.ensure_connection()
-                self._fd = self._store.sql.listen()
             due = self._due_at is not None and time.monotonic() >= self._due_at
             if self._store.sql.tells_every_change and not (self._store.sql.changed() or self._more or due):
                 return []
             if due:
-                self._store.sql.promote()
-            if time.monotonic() >= self._look_at:
+                # One that is due and stays so is locked by somebody else: not at once again for that one.
+                self._look_for_due(after_s=0.0 if self._store.sql.promote() else DUE_LOOK_S)
+            elif time.monotonic() >= self._look_at:
                 self._look_for_due()
             pks = self._store.claim(self._run, self._queues, limit)
             self._more = bool(pks)
-            if not pks:  # else nothing may fail any more: the claim is made, and nobody else knows of these keys
+            if not pks and not due:  # with keys in hand nothing may fail any more: nobody else knows of them
                 self._look_for_due()
             return pks
 
-    def _look_for_due(self) -> None:
-        """Learn when the next scheduled job is due; also now and then while the queue never gets empty."""
+    def _look_for_due(self, after_s: float = 0.0) -> None:
+        """Learn when the next scheduled job is due; also now and then while the queue never gets empty.
+
+        Args:
+            after_s: when it may be due at the earliest, in seconds.
+        """
         due_in_s = self._store.sql.next_due_s()
         now = time.monotonic()
-        self._due_at = None if due_in_s is None else now + due_in_s
+        self._due_at = None if due_in_s is None else now + max(due_in_s, after_s)
         self._look_at = now + DUE_LOOK_S
 
     def strays(self, holding: Collection[int]) -> Sequence[int]:
@@ -217,9 +220,10 @@ class DatabaseSource:
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
-        """Turn the database's errors into the supervisor's, in words."""
+        """Connect, and turn the database's errors into the supervisor's, in words."""
         alias = self._store.alias
         try:
+            self._fd = self._store.sql.attend(listen=self._conf.notify)
             yield
         except (OperationalError, InterfaceError) as error:
             self.before_check()

@@ -26,6 +26,7 @@ class Dispatch:
         self.spare: deque[int] = deque()  # claimed, on no lane
         self._pace = Pace(limits)
         self._do = do
+        self._spare_since: float | None = None
         self._claiming = False
         self._claim_at = now  # when to ask for work, if any worker has room
 
@@ -79,19 +80,34 @@ class Dispatch:
         for member, pks in deal(self.spare, members, window):
             member.sent(pks, now)
             self._do(e.Send(member.wid, member.epoch, pks))
+        if not self.spare:
+            self._spare_since = None
+        elif self._spare_since is None:
+            self._spare_since = now
+        elif now >= self._spare_since + self.limits.release_after_s:
+            self.release()
         if not self._claiming and now >= self._claim_at and not self.spare and (limit := demand(members, window)):
             self._claiming = True
             self._do(e.Claim(limit))
 
     def recall(self, members: Sequence[Member], now: float) -> None:
-        """Take keys back that wait behind something slow while another worker is free."""
-        if self.spare or not any(member.free for member in members):
+        """Take keys back that wait behind something slow: soon if a worker is free, else for other supervisors."""
+        for member in members:
+            member.slow = bool(member.window) and now >= member.progress_at + self.limits.recall_after_s
+        free = any(member.free for member in members)
+        if self.spare and free:
             return
         for member in members:
-            slow = now >= member.progress_at + self.limits.recall_after_s  # the very sum that `deadlines` gives
-            if member.serving and member.unstarted and not member.recalled and slow:
-                member.progress_at = now  # nothing may come back: a start that is not reported yet; not again at once
-                self._do(e.TakeBack(member.wid, member.unstarted))
+            if self._may_recall(member) and now >= self._recall_at(member, free=free):
+                self._do(e.TakeBack(member.wid, member.ask_back(now)))
+
+    def _may_recall(self, member: Member) -> bool:
+        return member.serving and member.unstarted > 0 and not member.recalled
+
+    def _recall_at(self, member: Member, *, free: bool) -> float:
+        """Return when keys behind a slow one are asked back; not at once again when nothing came back."""
+        after_s = self.limits.recall_after_s if free else self.limits.release_after_s
+        return max(member.progress_at + after_s, member.asked_back_at + self.limits.recall_after_s)
 
     def mark_running(self, members: Sequence[Member], now: float) -> None:
         """Have keys written down that have been running for a while."""
@@ -110,6 +126,10 @@ class Dispatch:
         for member in members:
             if member.running() is not None and not member.marked:
                 times.append(member.started_at + self.limits.mark_after_s)
-            if free and member.unstarted and member.serving and not member.recalled:
+            if self._may_recall(member):
+                times.append(self._recall_at(member, free=free))
+            if member.serving and member.window and not member.slow:
                 times.append(member.progress_at + self.limits.recall_after_s)
+        if self.spare and self._spare_since is not None:
+            times.append(self._spare_since + self.limits.release_after_s)
         return times

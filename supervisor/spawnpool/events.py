@@ -88,6 +88,11 @@ class Woken:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceBack:
+    """The source answers again after it could not be reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """The answer to `Claim`: keys that are ours now, and when the next one that waits for its time is due."""
 
@@ -120,7 +125,7 @@ class FoundEmpty:
 
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
-    | Claimed | ClaimFailed | TakenBack | FoundEmpty
+    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty
 )  # fmt: skip
 
 # ---- actions

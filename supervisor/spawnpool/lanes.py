@@ -121,11 +121,12 @@ class WorkerLane:
         self._arrivals = select.poll()
         self._arrivals.register(self._inbound.fileno(), select.POLLIN)
         self._fd = writer.fileno()
-        self._identity = [_identity(fd) for fd in self.fds()]
+        self._fds = (self._inbound.fileno(), self._fd)
+        self._identities = [_identity(fd) for fd in self._fds]
 
     def fds(self) -> tuple[int, int]:
         """Return the only two descriptors above 2 that a worker holds."""
-        return self._inbound.fileno(), self._fd
+        return self._fds
 
     def receive(self, timeout_s: float) -> Hand | bool | None:
         """Wait for the next message: a hand, STOP (None), or False when the time is over.
@@ -153,22 +154,27 @@ class WorkerLane:
 
         Raises:
             BrokenPipeError: the supervisor is gone.
+            LaneLost: a job closed or replaced the descriptor; nothing was written.
         """
+        self._assert_same(1)
         os.write(self._fd, encode(kind, key, amount, text))
 
     def assert_intact(self) -> None:
-        """Check that both descriptors are still ours, so that no report goes into a file of the job's.
+        """Check that both descriptors are still ours.
 
         Raises:
             LaneLost: a job closed or replaced one.
         """
-        for fd, identity in zip(self.fds(), self._identity, strict=True):
-            try:
-                if _identity(fd) == identity:
-                    continue
-            except OSError:
-                pass
-            raise LaneLost
+        self._assert_same(0)
+        self._assert_same(1)
+
+    def _assert_same(self, which: int) -> None:
+        try:
+            if _identity(self._fds[which]) == self._identities[which]:
+                return
+        except OSError:
+            pass
+        raise LaneLost
 
 
 def _identity(fd: int) -> tuple[int, int]:

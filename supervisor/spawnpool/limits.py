@@ -22,9 +22,10 @@ class Limits:
         beat_interval_s: how often the source hears that the supervisor lives.
         window_s: how much expected work may wait in front of one worker (design: about 50 ms).
         window_max: how many keys may wait in front of one worker, whatever their expected length. Together they
-            must fit into one pipe (64 KiB on Linux; a pickled key takes at most 11 bytes), so that a dead
-            worker's full pipe can never block the queue's feeder thread.
+            must fit into one pipe (64 KiB on Linux; a hand of one key takes 31 bytes), so that a dead worker's
+            full pipe can never block the queue's feeder thread.
         recall_after_s: a key waiting behind a job that runs longer than this is taken back for a free worker.
+        release_after_s: keys that no worker can begin within this time go back to the source, for others to take.
         mark_after_s: a job that runs longer than this is written down as running.
         exit_when_empty: drain by itself when the source has nothing left.
 
@@ -42,13 +43,14 @@ class Limits:
     window_s: float = 0.05
     window_max: int = 1000
     recall_after_s: float = 0.02
+    release_after_s: float = 1.0
     mark_after_s: float = 0.5
     exit_when_empty: bool = False
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
             "workers": (1, 1024),
-            "window_max": (1, 4000),
+            "window_max": (1, 2000),
             "grace_s": (0, 7 * 86400),
             "boot_timeout_s": (0.1, 86400),
         }

@@ -61,7 +61,8 @@ class Machine:
             e.ReloadAsked: self._reload_asked,
             e.ResizeAsked: self._resize_asked,
             e.Woken: lambda event, now: self._dispatch.look_again(now),
-            e.Claimed: lambda event, now: self._dispatch.claimed(event, self._roster.all(), now),
+            e.Claimed: self._claimed,
+            e.SourceBack: lambda event, now: self._roster.retry_now(now),
             e.ClaimFailed: lambda event, now: self._dispatch.claim_failed(now + event.retry_in_s),
             e.TakenBack: self._taken_back,
             e.FoundEmpty: self._found_empty,
@@ -169,6 +170,12 @@ class Machine:
         if member := self.members.get(event.wid):
             self._roster.expel(member, event.words, now)
 
+    def _claimed(self, event: e.Claimed, now: float) -> None:
+        for member in self.members.values():
+            if member.state is WorkerState.ENDING and member.window:
+                member.forget(set(event.pks))  # that they could be claimed proves that it had recorded their end
+        self._dispatch.claimed(event, self._roster.all(), now)
+
     def _taken_back(self, event: e.TakenBack, now: float) -> None:
         if member := self.members.get(event.wid):
             self._dispatch.put_back(member.take_back(event.count))
@@ -185,8 +192,8 @@ class Machine:
         self._dispatch.look_again(now)
         self._say("quiet: takes no new work" if self.quiet else "takes work again")
         for member in self._roster.all() if self.quiet else ():
-            if member.serving and member.unstarted:
-                self._do(e.TakeBack(member.wid, member.unstarted))
+            if member.serving and member.unstarted and not member.recalled:
+                self._do(e.TakeBack(member.wid, member.ask_back(now)))
 
     def _reload_asked(self, event: e.ReloadAsked, now: float) -> None:
         if self.reason is StopReason.NONE:

@@ -6,7 +6,7 @@ The window is in the order of the lane: first keys that were started, then unsta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -33,6 +33,10 @@ class Member:
     """Keys were taken back and it has not said yet that it dropped them."""
     progress_at: float = 0.0
     """When something was last begun, settled or, into an empty window, sent."""
+    asked_back_at: float = float("-inf")
+    """When keys were last asked back."""
+    slow: bool = False
+    """What it has before it has not moved on for a while; nothing more is put behind that."""
     started_at: float = 0.0
     marked: bool = False
     """The source was told of the key that is running."""
@@ -58,6 +62,11 @@ class Member:
         """Whether it could begin a key right now."""
         return self.serving and not self.window and not self.recalled
 
+    @property
+    def open(self) -> bool:
+        """Whether more keys may be put before it."""
+        return self.serving and not self.recalled and not self.slow
+
     def doing(self) -> str:
         """Return what it was about, for the log."""
         return "idle" if self.was_ready else "booting"
@@ -77,6 +86,8 @@ class Member:
         if self.unstarted < 1 or self.window[self.started] != pk:
             raise BrokenReport(f"it says that it started {pk}, which is not next on its lane")
         self.started += 1
+        if self.state is WorkerState.LEAVING:
+            self.deadline = None  # it had begun before it was asked to leave, and may finish
         self.returned, self.marked = False, False
         self.started_at = self.progress_at = now
 
@@ -98,12 +109,23 @@ class Member:
         return count
 
     def take_back(self, count: int) -> list[int]:
-        """Cut `count` unstarted keys off the end and return them in their order."""
+        """Cut `count` unstarted keys off the end, as the answer to having asked, and return them in their order."""
         count = min(count, self.unstarted)
         taken = [self.window.pop() for _ in range(count)]
-        self.recalled = self.recalled or count > 0
+        self.recalled = count > 0
         taken.reverse()
         return taken
+
+    def ask_back(self, now: float) -> int:
+        """Note that all unstarted keys are asked back, so that none are sent meanwhile, and return how many."""
+        self.recalled, self.asked_back_at = True, now
+        return self.unstarted
+
+    def forget(self, pks: Collection[int]) -> None:
+        """Drop keys that turned out to be somebody else's by now."""
+        begun = [pk for pk in islice(self.window, self.started) if pk not in pks]
+        rest = [pk for pk in islice(self.window, self.started, None) if pk not in pks]
+        self.window, self.started = deque(begun + rest), len(begun)
 
     def running(self) -> int | None:
         """Return the key that is running, None if nothing is."""

@@ -6,7 +6,7 @@ A database that cannot be reached for a while costs time, never an account.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from spawnpool.errors import SourceUnavailable
@@ -88,13 +88,15 @@ class Owed:
             self._log.warning("%s (try %d, next in %g s)", error, self._failures, delay_s)
         return delay_s
 
-    def reached(self) -> None:
-        """Note that the source answers: what is owed can be delivered at once."""
+    def reached(self) -> bool:
+        """Note that the source answers: what is owed can be delivered at once; tell whether it did not before."""
+        was_away = self._failures > 0
         if self._retry_at is not None:
             self._retry_at = self._clock()
         if self._failures:
             self._log.info("it answers again after %d failed tries", self._failures)
         self._failures, self._complained_at = 0, None
+        return was_away
 
     def _deliver(self) -> None:
         if self._beat is not None:
@@ -107,6 +109,13 @@ class Owed:
             losses = self._losses[0]
             names = self._source.lost(losses)
             del self._losses[0]
-            for loss in losses:
-                self._log.warning("%s", loss.tell(names.get(loss.pk, f"{loss.pk}")))
+            self._tell(losses, names)
         self.reached()
+
+    def _tell(self, losses: Sequence[Loss], names: Mapping[int, str]) -> None:
+        """Log what was lost; what the source does not own any more had been recorded before the worker ended."""
+        lost = [loss for loss in losses if loss.pk in names]
+        for loss in lost:
+            self._log.warning("%s", loss.tell(names[loss.pk]))
+        if not lost:
+            self._log.warning("%s, after the ends of its jobs were recorded", losses[0].who())

@@ -87,7 +87,12 @@ class WorkerProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:  # out of descriptors: a worker that cannot be watched must not live
+            self._process.kill()
+            self._process.join()
+            raise
 
     def fileno(self) -> int:
         """Return the pidfd: readable as soon as the process is dead, whoever else holds its pipes."""

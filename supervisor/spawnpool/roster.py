@@ -52,9 +52,13 @@ class Roster:
 
     def ready(self, member: Member, now: float) -> None:
         """Put a worker on duty that has booted; one on trial takes over from an old one."""
-        slot = self.slots[member.number]
-        slot.backoff.booted()
         member.was_ready = True
+        slot = self.slots.get(member.number)
+        if slot is None:  # nobody wants it any more
+            member.state = WorkerState.SERVING
+            self.retire(member, now)
+            return
+        slot.backoff.booted()
         if member.state is WorkerState.BOOTING:
             member.state, member.deadline = WorkerState.SERVING, None
         if slot.trial == member.wid:
@@ -98,8 +102,8 @@ class Roster:
 
     def retire(self, member: Member, now: float) -> None:
         """Let a worker finish what it started, give its other keys to somebody else, and leave."""
-        if member.unstarted:
-            self._do(e.TakeBack(member.wid, member.unstarted))
+        if member.unstarted and not member.recalled:
+            self._do(e.TakeBack(member.wid, member.ask_back(now)))
         if member.serving:
             member.state = WorkerState.LEAVING
             if member.running() is None:
@@ -155,6 +159,11 @@ class Roster:
         self._generation += 1
         self._reload = Reload(self._generation)
         self._say(logging.INFO, "reload: starting workers on the new code beside the old ones")
+
+    def retry_now(self, now: float) -> None:
+        """Cut the waits for the next spawn short: what kept workers from booting may be over."""
+        for slot in self.slots.values():
+            slot.spawn_at = min(slot.spawn_at, now)
 
     def stop(self) -> None:
         """Spawn nothing any more."""

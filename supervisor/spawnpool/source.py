@@ -34,13 +34,17 @@ class Loss:
     ended: Ended
     peak_bytes: int | None = None
 
+    def who(self) -> str:
+        """Return which worker ended, and how."""
+        return f"worker {self.worker} (pid {self.pid}) {self.words}{self.ended.by_whom}"
+
     def tell(self, job: str) -> str:
         """Return the account as one sentence.
 
         Args:
             job: how the job is called, e.g. "job 77 demo.tasks.analyse, attempt 1 of 3".
         """
-        who = f"worker {self.worker} (pid {self.pid}) {self.words}{self.ended.by_whom}"
+        who = self.who()
         if self.ran_s is None:
             what = f"after it had run {job}, before that was recorded"
         else:

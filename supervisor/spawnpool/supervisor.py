@@ -95,8 +95,8 @@ class Supervisor:
             e.Send: lambda action: self._hands[action.wid].lane.send(action.epoch, action.pks),
             e.TakeBack: self._take_back,
             e.Stop: lambda action: self._hands[action.wid].lane.stop(),
-            e.Abort: lambda action: self._hands[action.wid].process.send(signal.SIGABRT),
-            e.Kill: lambda action: self._hands[action.wid].process.send(signal.SIGKILL),
+            e.Abort: lambda action: self._signal(action.wid, signal.SIGABRT),
+            e.Kill: lambda action: self._signal(action.wid, signal.SIGKILL),
             e.Claim: self._claim,
             e.AskEmpty: self._ask_empty,
             e.Release: lambda action: self._owed.release(action.pks),
@@ -288,6 +288,10 @@ class Supervisor:
     def _take_back(self, action: e.TakeBack) -> None:
         self._answer(e.TakenBack(action.wid, self._hands[action.wid].lane.take_back(action.most)))
 
+    def _signal(self, wid: int, signum: int) -> None:
+        if hands := self._hands.get(wid):  # else it could not be spawned, and that is about to be told
+            hands.process.send(signum)
+
     def _claim(self, action: e.Claim) -> None:
         if self._owed.anything:
             # First the books: a key whose giving back is not known to be done could come back here by a claim.
@@ -303,7 +307,8 @@ class Supervisor:
             self._disconnect()
             self._answer(e.ClaimFailed(self._owed.failed(error)))
             return
-        self._owed.reached()
+        if self._owed.reached():
+            self._answer(e.SourceBack())
         self._answer(e.Claimed(pks, action.limit, due_in_s))
 
     def _ask_empty(self, action: e.AskEmpty) -> None:
@@ -376,10 +381,21 @@ class Supervisor:
             if hands.ending is not None or hands.process.reap() is not None:
                 hands.close()
         self._hands.clear()
+        if self._in_doubt:
+            self._give_strays_back()
         give_up_at = self._clock() + LAST_ACCOUNTS_S
         while self._owed.anything and self._clock() < give_up_at:
             self._selector.select(max(0.0, (self._owed.retry_at() or 0.0) - self._clock()))
             self._owed.settle()
-        self._source.close(finished=not self._owed.anything)
+        self._source.close(finished=not self._owed.anything and not self._in_doubt)
         self._lanes.close()
         self._selector.close()
+
+    def _give_strays_back(self) -> None:
+        """Ask for claims that were made without our knowing; nobody begins them any more."""
+        try:
+            if pks := self._source.strays(self._machine.holding()):
+                self._owed.release(pks)
+            self._in_doubt = False
+        except SourceUnavailable as error:
+            self._log.warning("%s", error)

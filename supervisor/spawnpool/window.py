@@ -36,7 +36,7 @@ class Pace:
 
 def demand(members: Sequence[Member], window: int) -> int:
     """Return how many keys to claim: enough to fill every window, once any of them is half empty."""
-    hungry = [member for member in members if member.serving and not member.recalled]
+    hungry = [member for member in members if member.open]
     if not any(len(member.window) <= window // 2 for member in hungry):
         return 0
     return sum(max(0, window - len(member.window)) for member in hungry)
@@ -45,7 +45,7 @@ def demand(members: Sequence[Member], window: int) -> int:
 def deal(spare: deque[int], members: Sequence[Member], window: int) -> Iterator[tuple[Member, list[int]]]:
     """Take keys from `spare` and yield hands for the workers that have room, the emptiest first, in even shares."""
     roomy = sorted(
-        (member for member in members if member.serving and not member.recalled and len(member.window) < window),
+        (member for member in members if member.open and len(member.window) < window),
         key=lambda member: len(member.window),
     )
     for index, member in enumerate(roomy):

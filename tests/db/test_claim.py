@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from jobsup.models import Job, Status
 from jobsup.store import Store
@@ -182,3 +183,22 @@ def test_l1_writers_wait_for_each_other(sqlite: str) -> None:
     pks = [pk for share in shares for pk in share] + store.claim(run, ["default"], 100)
     assert sorted(pks) == sorted(Job.objects.using(sqlite).values_list("pk", flat=True))
     assert len(pks) == 80
+
+
+def test_simultaneous_claims_over_several_queues_find_what_the_other_leaves(postgresql: str) -> None:
+    """A claimer locks only what it takes: while one holds a row, the next one gets another."""
+    store = Store(postgresql)
+    run = begin(store)
+    first, second = put(store, 1, queue="a")[0], put(store, 1, queue="b")[0]
+    with transaction.atomic(using=postgresql):
+        assert store.claim(run, ["a", "b"], 1) == [first]
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(claim_and_hang_up, postgresql, run).result(10) == [second]
+
+
+def claim_and_hang_up(alias: str, run: int) -> list[int]:
+    """Claim one job from a thread, which has a connection of its own."""
+    try:
+        return Store(alias).claim(run, ["a", "b"], 1)
+    finally:
+        connections.close_all()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def listen(store: Store) -> None:
     """Have this session be told of new work."""
     store.sql.connection.ensure_connection()
-    assert store.sql.listen() is not None
+    assert store.sql.attend(listen=True) is not None
 
 
 def awakened(store: Store) -> bool:

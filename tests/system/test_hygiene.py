@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from jobsup.models import Status
 from tests.system.jobs import ON_SQLITE, assert_nobody_owns_anything, assert_once, runs, status, wait_final, words
 from tests.testapp import nasty, tasks
@@ -64,3 +66,15 @@ def test_f35_a_thread_that_a_job_leaves_running_does_not_keep_the_supervisor(dat
         wait_final(supervisor, [job])
         supervisor.stop(timeout_s=8)
     assert_once(job)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_f34_a_job_that_spoils_its_session_is_recorded_all_the_same(database: Database) -> None:
+    """What it did to the session is not taken for a refusal of its result, and does not reach the next job."""
+    spoilt, after = nasty.spoil_session.enqueue(), tasks.effect.enqueue()
+    with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
+        assert supervisor.wait() == 0
+    for job in (spoilt, after):
+        job.refresh()
+        assert (job.status.name, job.attempts) == ("SUCCESSFUL", 1)
+    assert_nobody_owns_anything()

@@ -219,3 +219,11 @@ def ignore_everything(context: TaskContext[Any, Any], seconds: float) -> None:
 def leave_thread(seconds: float) -> None:
     """Leave a thread behind that the interpreter would wait for."""
     threading.Thread(target=time.sleep, args=(seconds,)).start()
+
+
+@task
+def spoil_session() -> bool:
+    """Point the session to where none of our tables are."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path TO pg_catalog")
+    return True

@@ -173,9 +173,19 @@ class Statements(ABC):
     def notify(self) -> None:  # noqa: B027  # a vendor without wake-ups needs none
         """Wake the supervisors at the commit: a job was put back."""
 
+    def bound_waits(self) -> None:  # noqa: B027  # nothing to do where nothing waits for a network
+        """Have this process's later connections give up on a silent server; for the supervisor."""
+
     @abstractmethod
-    def listen(self) -> int | None:
-        """Ask to be woken; return the descriptor that becomes readable, None where there is no such thing."""
+    def attend(self, *, listen: bool) -> int | None:
+        """Connect for the supervisor, whose statements must not wait for long, and ask to be woken.
+
+        Args:
+            listen: whether to be woken.
+
+        Returns:
+            The descriptor that becomes readable, None where there is no such thing.
+        """
 
     @abstractmethod
     def changed(self) -> bool:

@@ -36,15 +36,17 @@ CLAIM = """
 """
 
 # Over several queues: the first rows of each by its own walk on the index, then the best of those. `queue IN (...)`
-# with one ORDER BY would sort every ready row.
+# with one ORDER BY would sort every ready row. Only what is taken is locked, and some more candidates are looked at
+# than are wanted, so that simultaneous claimers find others than those that somebody has just locked.
 CLAIM_SEVERAL = """
     WITH seen AS MATERIALIZED (
         SELECT job.id, job.priority FROM unnest(%s::text[]) AS queues(name) CROSS JOIN LATERAL (
             SELECT id, priority FROM jobsup_job WHERE status = 0 AND queue = queues.name
-            ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
+            ORDER BY priority DESC, id LIMIT %s
         ) AS job
     ), picked AS MATERIALIZED (
-        SELECT id FROM seen ORDER BY priority DESC, id LIMIT %s
+        SELECT job.id FROM seen JOIN jobsup_job AS job ON job.id = seen.id AND job.status = 0
+        ORDER BY seen.priority DESC, seen.id LIMIT %s FOR UPDATE OF job SKIP LOCKED
     )
     UPDATE jobsup_job AS job SET status = 2, claimed_by = %s, attempt = job.attempt + 1, worker = ''
     FROM picked WHERE job.id = picked.id
@@ -105,6 +107,12 @@ EXPIRE = """
 
 CHANNEL = "jobsup"
 
+RIVALS = 64
+"""How many rows of other claimers a claim over several queues can step over."""
+
+WAIT_MAX_S = 5
+"""How long the supervisor lets any statement, lock or silent server keep it from its other duties."""
+
 
 class PostgreSQL(Statements):
     """Claims with SKIP LOCKED, wakes with NOTIFY."""
@@ -114,7 +122,8 @@ class PostgreSQL(Statements):
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._listening: Any = None  # the driver's connection that listens
+        self._attended: Any = None  # the driver's connection that was prepared
+        self._heard = False
 
     def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
         sql = INSERT.format(notify=f", pg_notify('{CHANNEL}', '')::text" if notify else "")
@@ -126,7 +135,7 @@ class PostgreSQL(Statements):
         if len(names) == 1:
             rows = self.rows(CLAIM, (names[0], limit, run))
         else:
-            rows = self.rows(CLAIM_SEVERAL, (names, limit, limit, run)) if names else []
+            rows = self.rows(CLAIM_SEVERAL, (names, limit + RIVALS, limit, run)) if names else []
         assert len(rows) <= limit, "the claim took more than its limit"
         return [pk for pk, _ in sorted(rows, key=lambda row: (-row[1], row[0]))]
 
@@ -161,20 +170,34 @@ class PostgreSQL(Statements):
     def notify(self) -> None:
         self.run(f"NOTIFY {CHANNEL}")
 
-    def listen(self) -> int | None:
+    def bound_waits(self) -> None:
+        options = self.connection.settings_dict["OPTIONS"]
+        options.setdefault("connect_timeout", WAIT_MAX_S)
+        options.setdefault("tcp_user_timeout", WAIT_MAX_S * 1000)
+        options.setdefault("keepalives_idle", WAIT_MAX_S)
+
+    def attend(self, *, listen: bool) -> int | None:
+        self.connection.ensure_connection()
         driver = self.connection.connection
-        if driver is None:
-            self._listening = None
-            return None
-        if self._listening is not driver:
-            self.run(f"LISTEN {CHANNEL}")
-            self._listening = driver
+        assert driver is not None
+        if self._attended is not driver:
+            wait_ms = WAIT_MAX_S * 1000
+            self.run(
+                f"SET statement_timeout = {wait_ms}; SET lock_timeout = {wait_ms}"
+                + (f"; LISTEN {CHANNEL}" if listen else "")
+            )
+            self._attended, self._heard = driver, False
+            if hasattr(driver, "add_notify_handler"):  # psycopg 3 hands them out while it executes statements
+                driver.add_notify_handler(self._hear)
         fd: int = driver.fileno()
-        return fd
+        return fd if listen else None
+
+    def _hear(self, _notification: Any) -> None:
+        self._heard = True
 
     def changed(self) -> bool:
         driver = self.connection.connection
-        if driver is None or driver is not self._listening:
+        if driver is None or driver is not self._attended:
             return False
         if hasattr(driver, "notifies") and isinstance(driver.notifies, list):  # psycopg 2
             driver.poll()
@@ -182,7 +205,7 @@ class PostgreSQL(Statements):
             driver.notifies.clear()
             return found
         driver.pgconn.consume_input()  # psycopg 3
-        found = False
+        found, self._heard = self._heard, False
         while driver.pgconn.notifies() is not None:
             found = True
         return found

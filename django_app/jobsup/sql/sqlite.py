@@ -8,6 +8,7 @@ database's clock is this machine's clock.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,6 +68,10 @@ EXPIRE = """
 """
 
 
+QUEUES_MAX = 400
+"""How many queues one claim looks at; SQLite takes up to 500 terms in a compound SELECT."""
+
+
 class SQLite(Statements):
     """Claims by one UPDATE, notices changes by `PRAGMA data_version`."""
 
@@ -93,6 +98,8 @@ class SQLite(Statements):
         names = self.queues(queues)
         if not names:
             return []
+        if len(names) > QUEUES_MAX:  # by chance, so that each gets its turn
+            names = random.sample(names, QUEUES_MAX)
         picks = " UNION ALL ".join([PICK] * len(names))
         params = [value for name in names for value in (name, limit)]
         rows = self.rows(CLAIM.format(picks=picks), (run, *params, limit))
@@ -140,7 +147,8 @@ class SQLite(Statements):
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile, self._stored(timezone.now())))
 
-    def listen(self) -> int | None:
+    def attend(self, *, listen: bool) -> int | None:
+        self.connection.ensure_connection()
         return None
 
     def changed(self) -> bool:
