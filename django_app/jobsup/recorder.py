@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections
 
 from jobsup.hygiene import drop
 from jobsup.models import Status
@@ -190,7 +190,7 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
 
     Raises:
         SourceUnavailable: the database could not be reached all the while.
-        DatabaseError: it was reached and refused, also over a fresh connection.
+        DatabaseError: it was reached and refused the data, or refused over a fresh connection too.
     """
     last, fresh = "", False
     for delay_s in RETRY_S:
@@ -204,7 +204,7 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
             away = isinstance(error, (OperationalError, InterfaceError)) or (
                 connection.connection is not None and not connection.is_usable()
             )
-            if fresh and not away:
+            if not away and (fresh or isinstance(error, DataError)):
                 raise
             last, fresh = str(error).strip(), not away
             drop(connection)
