@@ -27,6 +27,7 @@ from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
 from spawnpool.machine import Machine
 from spawnpool.owed import Owed
+from spawnpool.picture import tell_everything
 from spawnpool.process import Exit
 from spawnpool.signals import SignalTray
 from spawnpool.source import Source
@@ -215,7 +216,7 @@ class Supervisor:
         elif signum in (signal.SIGTSTP, signal.SIGCONT):
             self._feed(e.QuietAsked(signum == signal.SIGTSTP))
         elif signum == signal.SIGUSR2:
-            self._tell_everything()
+            tell_everything(self._log, self._machine, self._hands, owes=self._owed.anything, now=self._clock())
 
     def _stop(self, signum: int, reason: StopReason) -> None:
         if reason > self._machine.reason:
@@ -357,21 +358,6 @@ class Supervisor:
         set_supervisor_title(self._spec.program, self._name, f"{len(pids)} worker{'s' * (len(pids) != 1)}")
         if self._on_workers is not None:
             self._on_workers(pids)
-
-    def _tell_everything(self) -> None:
-        """Log the state of everything; each ready worker writes its Python stacks to stderr."""
-        machine = self._machine
-        self._log.info(
-            "state %s, quiet %s, %d workers wanted, %d keys on no lane, owed to the source: %s",
-            machine.state.value, machine.quiet, machine.wanted, len(machine.spare), self._owed.anything,
-        )  # fmt: skip
-        for wid, member in machine.members.items():
-            hands = self._hands[wid]
-            running = member.running()
-            doing = "nothing" if running is None else f"{running} for {self._clock() - member.started_at:.1f} s"
-            self._log.info("%s is %s, runs %s, %d keys wait", hands.who(), member.state.value, doing, member.unstarted)
-            if member.was_ready:
-                hands.process.send(signal.SIGUSR2)
 
     def _leave(self) -> None:
         """Leave nothing behind, whatever the reason for leaving is."""

@@ -212,7 +212,7 @@ def use_database() -> int:
 
 @task
 def end_own_session() -> None:
-    """Have the server end this session, then try to use it."""
+    """Have the server end the session, then try to use it."""
     database = connections[router.db_for_write(Effect)]
     with database.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")

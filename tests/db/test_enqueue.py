@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def listen(store: Store) -> None:
-    """Have this session be told of new work."""
+    """Have the session be told of new work."""
     store.sql.connection.ensure_connection()
     assert store.sql.attend(listen=True) is not None
 
