@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connections
+from django.utils import timezone
 
 from jobsup import source as source_module
 from jobsup.conf import Conf
@@ -294,3 +295,21 @@ def test_settings_that_cannot_work_are_refused(sqlite: str, runfile: RunFile, mo
         patch.setattr(type(connections[sqlite]), "vendor", "oracle")
         with pytest.raises(SourceRefused, match="is oracle: jobsup works with postgresql and sqlite so far"):
             DatabaseSource(Conf(), None, runfile, 1)
+
+
+def test_a_due_job_that_somebody_else_has_locked_is_not_asked_for_in_circles(
+    postgresql_routed: str, runfile: RunFile, session: Session
+) -> None:
+    """The next look waits a moment, and the job is found once it is free."""
+    fed = Fed(postgresql_routed, runfile)
+    [pk] = put(fed.store, run_after=timezone.now() + timedelta(seconds=0.2))
+    emptied(fed)
+    locked = Job.objects.using(postgresql_routed).select_for_update().filter(pk=pk)
+    with session.atomic(postgresql_routed):
+        session(lambda: list(locked))
+        eventually(lambda: (fed.store.sql.next_due_s() or 1) <= 0, 5, "its time")
+        assert fed.source.claim(5) == []
+        due_in_s = fed.source.next_due_s()
+        assert due_in_s is not None
+        assert due_in_s > source_module.DUE_LOOK_S / 2
+    eventually(lambda: fed.source.claim(5) == [pk], 5, "the job")

@@ -180,3 +180,16 @@ def test_f49_a_claim_whose_answer_was_lost_is_asked_for(pool: Callable[..., Pool
     assert [pks for pks in (entry[-1] for entry in deaf.events("strays")) if pks], deaf.picture()
     assert sorted(deaf.done()) == sorted(jobs)
     deaf.stop()
+
+
+def test_f49_a_claim_in_doubt_at_the_stop_is_given_back(pool: Callable[..., Pool]) -> None:
+    """What was claimed without our knowing does not stay behind when we leave."""
+    jobs = [key(Does.SLEEP, 10) for _ in range(2)]
+    deaf = pool().ready()
+    (deaf.directory / "lose_the_answer").touch()
+    deaf.add(*jobs)
+    deaf.wait_log("its answer was lost")
+    deaf.stop()
+    strays, released = deaf.events("strays"), deaf.events("release")
+    assert (strays and released) or sorted(deaf.done()) == sorted(jobs), deaf.picture()
+    assert deaf.events("close")[-1][-1] is True
