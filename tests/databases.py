@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -73,6 +74,9 @@ def fresh_sqlite(template: Path, directory: Path) -> Iterator[Database]:
 @contextmanager
 def fresh_postgresql(cluster: Cluster, directory: Path) -> Iterator[Database]:
     """Provide a copy of the migrated database, and a directory of the test's own for run files."""
+    if cluster.pid is None:  # ended from outside: told with its last words, and no reason for the other tests to fail
+        print(f"the test server was gone; its log ends with\n{cluster.log()[-2000:]}", file=sys.__stderr__)
+        cluster.start()
     name = f"test_{next(_numbers)}"
     url = cluster.create_database(name, template=TEMPLATE)
     with _as_default(settings.postgresql(url)):
