@@ -69,6 +69,7 @@ class Dispatch:
         if self.spare:
             self._do(e.Release(list(self.spare)))
             self.spare.clear()
+        self._spare_since = None
 
     def at_rest(self, members: Sequence[Member]) -> bool:
         """Tell whether no key is in our possession."""
@@ -119,13 +120,17 @@ class Dispatch:
 
     def deadlines(self, members: Sequence[Member], *, takes_work: bool) -> list[float]:
         """Return when something here is due."""
-        times = []
-        if takes_work and not self._claiming and demand(members, self._pace.window()):
+        times = [
+            member.started_at + self.limits.mark_after_s
+            for member in members
+            if member.running() is not None and not member.marked
+        ]
+        if not takes_work:
+            return times
+        if not self._claiming and demand(members, self._pace.window()):
             times.append(self._claim_at)
         free = any(member.free for member in members)
         for member in members:
-            if member.running() is not None and not member.marked:
-                times.append(member.started_at + self.limits.mark_after_s)
             if self._may_recall(member):
                 times.append(self._recall_at(member, free=free))
             if member.serving and member.window and not member.slow:

@@ -84,3 +84,16 @@ def test_a_key_that_comes_again_is_not_lost_with_the_worker_that_had_recorded_it
     actions = machine.step(e.Died(wid, 0, -9, "was killed by SIGKILL"), 2.0)
     assert not [action for action in actions if isinstance(action, e.Lose)]
     assert machine.holding() == {5}
+
+
+def test_a_quiet_supervisor_waits_while_a_long_job_runs() -> None:
+    """No deadline that nobody keeps, or the loop would turn without a pause."""
+    world = on_duty(1)
+    world.add_keys(1)
+    world.feed(e.Woken())
+    start(world, world.puppets[1])
+    world.feed(e.QuietAsked(quiet=True))
+    world.tick(1.0)
+    deadline = world.machine.next_deadline()
+    assert deadline is not None
+    assert deadline > world.now
