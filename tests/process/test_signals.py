@@ -129,7 +129,7 @@ def test_s10_two_signals_in_any_order_end_it_once(
     job = key(Does.SLEEP, 400)
     busy = pool([job], workers=1).wait_started(job)
     busy.signal(first)
-    time.sleep(0.01)  # else the kernel may hand the two over in the order of their numbers
+    busy.wait_log("reload: starting" if first is HUP else f"{first.name} received")
     busy.signal(second)
     if {first, second} == {HUP}:
         busy.wait_log("reload done", count=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from jobsup.models import FailedAttempt, Job, Status
-from tests.support import eventually
+from tests.support import eventually, title_of
 from tests.system.jobs import (
     ON_POSTGRESQL,
     ON_SQLITE,
@@ -253,6 +252,6 @@ def test_an_idle_supervisor_begins_a_job_at_once(database: Database) -> None:
             job = tasks.effect.enqueue()
             wait_final(supervisor, [job])
             delays.append(runs(job)[0].made_at - row(job).enqueued_at)
-            time.sleep(0.02)  # idle again
+            eventually(lambda: all("idle" in title_of(pid) for pid in supervisor.workers()), what="an idle worker")
         supervisor.stop()
     assert sorted(delays)[5] < timedelta(seconds=0.5)
