@@ -127,9 +127,13 @@ def test_one_run_kills_a_worker_and_is_complete_all_the_same(database: Database,
     [(findings,)] = rows("SELECT count(*) FROM demo_finding")
     assert findings == 2 * documents > 400, "each document once in the parallel run and once in the serial one"
     kills = rows("SELECT c.job_id, k.attempt FROM demo_kill k JOIN demo_chunk c ON c.id = k.chunk_id")
-    lost = rows("SELECT job_id, attempt FROM jobsup_failedattempt")
+    cut_short = "traceback LIKE '%while running%'"
+    assert rows(f"SELECT job_id, attempt FROM jobsup_failedattempt WHERE {cut_short}") == kills
     assert len(kills) == 1
-    assert lost == kills
+    # A short chunk that returned just before the kill may be lost with it, before its end was recorded; it says so.
+    others = rows(f"SELECT traceback FROM jobsup_failedattempt WHERE NOT {cut_short}")
+    [(pid,)] = rows("SELECT pid FROM demo_kill")
+    assert all(f"(pid {pid})" in words and "before that was recorded" in words for (words,) in others), others
 
 
 def test_without_kill_and_serial_run(database: Database, tmp_path: Path) -> None:
