@@ -64,12 +64,14 @@ class Dispatch:
         """Take keys that a worker did not begin: they go to the next one."""
         self.spare.extendleft(reversed(pks))
 
-    def release(self) -> None:
-        """Give everything that is on no lane back to the source."""
-        if self.spare:
-            self._do(e.Release(list(self.spare)))
+    def release(self) -> list[int]:
+        """Give everything that is on no lane back to the source; return it."""
+        pks = list(self.spare)
+        if pks:
+            self._do(e.Release(pks))
             self.spare.clear()
         self._spare_since = None
+        return pks
 
     def at_rest(self, members: Sequence[Member]) -> bool:
         """Tell whether no key is in our possession."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spawnpool.bounds import Interrupt
+from spawnpool.drain import DrainReport
 from spawnpool.reports import Report
 from spawnpool.source import Loss, Running
 from spawnpool.states import StopReason
@@ -39,13 +41,33 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker process is gone; `unstarted` keys of its lane were never begun."""
+    """A worker process is gone; `unstarted` keys of its lane were never begun.
+
+    `cause` is what the kernel tells of it, `stack` where it was in Python.
+    """
 
     wid: int
     unstarted: int
     code: int | None
     words: str
     peak_bytes: int | None = None
+    cause: str = ""
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How much resident memory a worker has, in bytes."""
+
+    wid: int
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Keys of ours whose cancellation was asked for."""
+
+    pks: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +147,7 @@ class FoundEmpty:
 
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
-    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty
+    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | CancelAsked
 )  # fmt: skip
 
 # ---- actions
@@ -171,6 +193,28 @@ class Stop:
     """Ask a worker, on its lane, to leave."""
 
     wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Write on a worker's card that a key is to end, and why; with `loudly` it is interrupted, too."""
+
+    wid: int
+    pk: int
+    why: Interrupt
+    loudly: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Find out how much memory a worker has; answered by `Measured`."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookForCancelled:
+    """Ask the source which of our keys are cancelled; answered by `CancelAsked`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +276,27 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadBegun:
+    """New workers take over from the old ones from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadEnded:
+    """All workers run the new code, or it was refused; `words` say which, and why."""
+
+    ok: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Nothing is left to do: leave the loop with this exit code."""
 
     code: int
+    report: DrainReport
 
 
 Action = (
-    Check | Beat | Spawn | Send | TakeBack | Stop | Abort | Kill | Claim | AskEmpty | Release | Lose | Mark | Say
-    | Finish
+    Check | Beat | Spawn | Send | TakeBack | Stop | Order | Measure | LookForCancelled | Abort | Kill | Claim | AskEmpty
+    | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
 )  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from spawnpool.card import Card
 from spawnpool.lanes import Lane
+from spawnpool.memory import OomLedger, OomWatch
 from spawnpool.process import Exit, WorkerProcess
 from spawnpool.worker import WorkerSpec, worker_main
 
@@ -16,29 +18,35 @@ class Hands:
         spec: what the worker is.
         number: its place in the pool.
         integers: what its runner is started with.
+        ledger: the books on processes that the kernel ended for want of memory.
 
     Raises:
         OSError: the system is out of processes or descriptors.
     """
 
-    def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...]) -> None:
+    def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...], ledger: OomLedger) -> None:
         self.number = number
         self.deaf = False  # its lane is not read any more
+        self.killed = False  # we sent SIGKILL
         self.ending: Exit | None = None  # it is dead, and its end waits to be accounted for
+        self.card = Card()
         self.lane = Lane()
         try:
-            args = (spec, number, os.getpid(), integers, *self.lane.worker_ends())
+            args = (spec, number, os.getpid(), integers, *self.lane.worker_ends(), self.card.worker_end())
             self.process = WorkerProcess(worker_main, args, f"{spec.program}-worker-{number}")
         except BaseException:
             self.lane.close()
+            self.card.close()
             raise
         self.lane.spawned()
+        self.watch = OomWatch(self.process.pid, ledger)
 
     def who(self) -> str:
         """Return how the worker is called in the log."""
         return f"worker {self.number} (pid {self.process.pid})"
 
     def close(self) -> None:
-        """Throw the lane of a dead worker away."""
+        """Throw the lane and the card of a dead worker away."""
         self.lane.close()
+        self.card.close()
         self.process.close()

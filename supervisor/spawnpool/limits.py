@@ -28,6 +28,17 @@ class Limits:
         release_after_s: keys that no worker can begin within this time go back to the source, for others to take.
         mark_after_s: a job that runs longer than this is written down as running.
         exit_when_empty: drain by itself when the source has nothing left.
+        silence_max_s: how long an idle worker may say nothing; it says that it is well every 5 s.
+        cancel_ask_s: between asking a job to end and interrupting it, when it is cancelled.
+        cancel_grace_s: between interrupting a cancelled job and ending its worker.
+        memory_interval_s: how often the memory of a worker is measured whose job has a limit of memory.
+        running_interval_s: how often the source is asked which running keys are cancelled.
+        max_jobs: after how many keys a worker is replaced; 0 for never.
+        max_rss_bytes: above how much resident memory a worker is replaced after its key, in bytes; 0 for never.
+        max_age_s: after how long a worker is replaced; 0 for never.
+        restarts_max: how many workers may die within `restarts_window_s` before the pool is degraded, that is, before
+            they are replaced no faster than at that rate (the restart intensity of OTP's supervisors).
+        restarts_window_s: see `restarts_max`.
 
     Raises:
         LimitError: a number is out of its range.
@@ -46,6 +57,16 @@ class Limits:
     release_after_s: float = 1.0
     mark_after_s: float = 0.5
     exit_when_empty: bool = False
+    silence_max_s: float = 25.0
+    cancel_ask_s: float = 1.0
+    cancel_grace_s: float = 10.0
+    memory_interval_s: float = 0.05
+    running_interval_s: float = 1.0
+    max_jobs: int = 0
+    max_rss_bytes: int = 0
+    max_age_s: float = 0.0
+    restarts_max: int = 20
+    restarts_window_s: float = 60.0
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
@@ -53,6 +74,12 @@ class Limits:
             "window_max": (1, 2000),
             "grace_s": (0, 7 * 86400),
             "boot_timeout_s": (0.1, 86400),
+            "cancel_ask_s": (0, 86400),
+            "cancel_grace_s": (0, 86400),
+            "max_jobs": (0, 10**12),
+            "max_rss_bytes": (0, 2**50),
+            "max_age_s": (0, 366 * 86400),
+            "restarts_max": (1, 10**6),
         }
         for field in fields(self):
             value = getattr(self, field.name)
@@ -72,5 +99,16 @@ class Limits:
         return replace(self, **{name: known[name](value) for name, value in values.items() if name in known})
 
 
-RELOADABLE = ("workers", "grace_s", "boot_timeout_s")
+RELOADABLE = (
+    "workers",
+    "grace_s",
+    "boot_timeout_s",
+    "cancel_ask_s",
+    "cancel_grace_s",
+    "max_jobs",
+    "max_rss_bytes",
+    "max_age_s",
+    "restarts_max",
+    "restarts_window_s",
+)
 """The limits that a freshly started worker reads from the new settings and reports, in the order of the report."""

@@ -10,7 +10,8 @@ No clock, process, descriptor or database in here; `now` is any monotonic time i
                                        \____________ no worker left ___________/--> STOPPED
 
 Every key that comes in by `Claimed` goes out exactly once: settled by a worker, by `Release` or by `Lose`.
-`Roster` decides about workers, `Dispatch` about keys; here they meet, with the intervals and the stop.
+`Roster` decides about workers, `Dispatch` about keys that wait, `Oversight` about keys that run; here they meet, with
+the intervals and the stop.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from collections.abc import Callable
 from typing import Any
 
 from spawnpool import events as e
+from spawnpool.bounds import Bounds
 from spawnpool.dispatch import Dispatch
+from spawnpool.drain import DrainReport
 from spawnpool.errors import BrokenReport
 from spawnpool.limits import RELOADABLE, Limits
 from spawnpool.member import Member
+from spawnpool.oversight import Oversight
 from spawnpool.reports import Kind, Report
 from spawnpool.roster import Roster
 from spawnpool.source import Loss
-from spawnpool.states import Ended, StopReason, SupervisorState, WorkerState
+from spawnpool.states import Ended, ExitCode, StopReason, SupervisorState, WorkerState
 
 
 class Machine:
@@ -44,9 +48,12 @@ class Machine:
         self.state = SupervisorState.STARTING
         self.reason = StopReason.NONE
         self.quiet = False
+        self.settled = 0  # keys, in all
+        self._report = DrainReport()
         self._actions: list[e.Action] = []
         self._roster = Roster(limits, fixed, self._do)
         self._dispatch = Dispatch(limits, now, self._do)
+        self._oversight = Oversight(limits, self._do, self._roster.expel)
         self._stop_by: float | None = None
         self._check_at = now + limits.check_interval_s
         self._beat_at = now
@@ -66,6 +73,8 @@ class Machine:
             e.ClaimFailed: lambda event, now: self._dispatch.claim_failed(now + event.retry_in_s),
             e.TakenBack: self._taken_back,
             e.FoundEmpty: self._found_empty,
+            e.Measured: self._measured,
+            e.CancelAsked: self._cancel_asked,
         }
 
     @property
@@ -77,6 +86,21 @@ class Machine:
     def wanted(self) -> int:
         """How many workers are wanted."""
         return self._roster.wanted
+
+    @property
+    def degraded(self) -> str:
+        """Why there are not as many workers as are wanted, or not for long; "" while all is well."""
+        return self._roster.degraded or self._roster.boot_trouble
+
+    @property
+    def reloading(self) -> bool:
+        """Whether workers on new code are taking over."""
+        return self._roster.reloading
+
+    @property
+    def manned(self) -> bool:
+        """Whether as many workers as are wanted are on duty."""
+        return sum(member.serving for member in self.members.values()) >= self.wanted
 
     @property
     def members(self) -> dict[int, Member]:
@@ -101,6 +125,7 @@ class Machine:
         if self.state is SupervisorState.STOPPED:
             return None
         times = [self._check_at, self._beat_at, *self._roster.deadlines()]
+        times += self._oversight.deadlines(self._roster.all())
         times += self._dispatch.deadlines(self._roster.all(), takes_work=self._takes_work)
         if self._stop_by is not None:
             times.append(self._stop_by)
@@ -123,30 +148,49 @@ class Machine:
         try:
             for report in event.reports:
                 self._take_report(member, report, now)
-        except (BrokenReport, IndexError) as error:
-            self._roster.expel(member, str(error), now)
+        except (BrokenReport, IndexError, ValueError) as error:
+            self._roster.expel(member, Ended.EXPELLED, str(error), now)
 
     def _take_report(self, member: Member, report: Report, now: float) -> None:
         kind, key, amount, text = report
+        member.heard_at = now
         match kind:
             case Kind.STARTED:
                 member.begin(key, now)
-            case Kind.SETTLED:
-                self._dispatch.settled(member.settle(key, now), amount / 1e6, self._roster.all(), now)
+                self._oversight.began(member, key, now)
             case Kind.RETURNED:
                 member.returned = True
+            case Kind.SETTLED:
+                self._settled(member.settle(key, now), amount / 1e6, now)
+            case Kind.EMPTIED:
+                member.recalled, member.epoch = False, amount
+            case Kind.BOUNDS:
+                member.bounds = Bounds.decode(text)
+            case Kind.LIMIT:
+                member.limits[RELOADABLE[amount]] = key / 1000
+            case _:
+                self._take_turn(member, kind, text, now)
+
+    def _take_turn(self, member: Member, kind: int, text: str, now: float) -> None:
+        """Take in a report with which a worker's state changes."""
+        match kind:
             case Kind.READY:
                 self._roster.ready(member, now)
                 if self.state is SupervisorState.STARTING:
                     self.state = SupervisorState.RUNNING
-            case Kind.LIMIT:
-                member.limits[RELOADABLE[amount]] = key / 1000
-            case Kind.EMPTIED:
-                member.recalled, member.epoch = False, amount
             case Kind.FAILED:
                 member.farewell = text
+            case Kind.SPOILED:
+                self._roster.spoiled(member, text, now)
             case Kind.BYE:
                 member.state, member.deadline = WorkerState.LEAVING, now + self.limits.abort_grace_s
+
+    def _settled(self, pks: list[int], busy_s: float, now: float) -> None:
+        self.settled += len(pks)
+        self._oversight.gone(pks)
+        if self.reason is not StopReason.NONE:
+            self._report.finished += pks
+        self._dispatch.settled(len(pks), busy_s, self._roster.all(), now)
 
     def _died(self, event: e.Died, now: float) -> None:
         member = self.members.pop(event.wid, None)
@@ -157,18 +201,32 @@ class Machine:
         if begun:
             running = None if member.returned else begun[-1]
             ran_s = now - member.started_at if len(begun) == member.started else 0.0  # else its start was not told
-            losses = [
-                Loss(
-                    pk, member.number, 0, event.words, ran_s if pk == running else None, member.ended, event.peak_bytes
-                )
-                for pk in begun
-            ]  # fmt: skip
+            losses = [self._loss(member, event, pk, ran_s if pk == running else None) for pk in begun]
             self._do(e.Lose(member.wid, losses))
+            self._oversight.gone(begun)
+            if self.reason is not StopReason.NONE:
+                self._report.cut_short += [(loss.pk, loss.ran_s) for loss in losses]
         self._roster.died(member, event, now, told=bool(begun))
+
+    @staticmethod
+    def _loss(member: Member, event: e.Died, pk: int, ran_s: float | None) -> Loss:
+        """Return the account of one key; a limit of the running one is no business of those that had returned."""
+        words, peak_bytes, why = event.words, event.peak_bytes, member.why or event.cause
+        if ran_s is None and member.ended.by_a_limit:
+            return Loss(pk, member.number, 0, words, None, Ended.EXPELLED, peak_bytes, why)
+        stack = "" if ran_s is None else event.stack
+        return Loss(pk, member.number, 0, words, ran_s, member.ended, peak_bytes, why, stack)
 
     def _babbled(self, event: e.Babbled, now: float) -> None:
         if member := self.members.get(event.wid):
-            self._roster.expel(member, event.words, now)
+            self._roster.expel(member, Ended.EXPELLED, event.words, now)
+
+    def _measured(self, event: e.Measured, now: float) -> None:
+        if member := self.members.get(event.wid):
+            self._oversight.measured(member, event.rss_bytes, now)
+
+    def _cancel_asked(self, event: e.CancelAsked, now: float) -> None:
+        self._oversight.cancel(event.pks, self._roster.all(), self.holding(), now)
 
     def _claimed(self, event: e.Claimed, now: float) -> None:
         for member in self.members.values():
@@ -243,17 +301,27 @@ class Machine:
         self._roster.fill(now)
         members = self._roster.all()
         self._dispatch.use(self.limits)
+        self._oversight.limits = self.limits
+        self._oversight.keep(members, now)
         self._dispatch.mark_running(members, now)
         if self._takes_work:
             self._dispatch.recall(members, now)
             self._dispatch.deal_and_claim(members, now)
         else:
-            self._dispatch.release()
+            given_back = self._dispatch.release()
+            if self.reason is not StopReason.NONE:
+                self._report.given_back += given_back
         if self.reason is not StopReason.NONE and not members:
             self.state = SupervisorState.STOPPED
-            self._do(e.Finish(0))
+            self._do(e.Finish(self._exit_code(), self._report))
         elif self.state in (SupervisorState.RUNNING, SupervisorState.RELOADING):
             self.state = SupervisorState.RELOADING if self._roster.reloading else SupervisorState.RUNNING
+
+    def _exit_code(self) -> ExitCode:
+        """Return what the end says: a stop that was asked for is well only if the pool was."""
+        if self._roster.boot_trouble and not self._roster.ever_ready:
+            return ExitCode.BOOT_FAILED
+        return ExitCode.DEGRADED if self._roster.degraded else ExitCode.OK
 
     def _keep_intervals(self, now: float) -> None:
         if now >= self._check_at:

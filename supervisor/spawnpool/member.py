@@ -10,8 +10,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.errors import BrokenReport
 from spawnpool.states import Ended, WorkerState
+
+DOUBT_S = 1.0
+"""Between the doubt about a silent worker and its end, in seconds: the supervisor itself may have been kept busy."""
 
 
 @dataclass(slots=True)
@@ -41,7 +45,29 @@ class Member:
     marked: bool = False
     """The source was told of the key that is running."""
     was_ready: bool = False
+    ready_at: float = 0.0
+    heard_at: float = 0.0
+    """When it last said anything."""
+    doubted_at: float = float("-inf")
+    """When it had been silent for too long; what it said meanwhile may only not have been read yet."""
+    done: int = 0
+    """How many keys it has settled."""
+    rss_bytes: int = 0
+    """Its resident memory when that was last measured; 0 if it never was."""
+    measure_at: float = 0.0
+    bounds: Bounds = NO_BOUNDS
+    """The limits of the keys that start from now on."""
+    held_to: Bounds = NO_BOUNDS
+    """The limits of the key that is running."""
+    cancelled: bool = False
+    """The cancellation of the key that is running was asked for."""
+    interrupted: Interrupt = Interrupt.NONE
+    """Why the key that is running was interrupted."""
+    patience_until: float | None = None
+    """When the next step against the key that is running is due."""
     ended: Ended = Ended.DIED
+    why: str = ""
+    """What the supervisor ended it for."""
     farewell: str = ""
     """Why it could not boot, in its own words."""
     limits: dict[str, float] = field(default_factory=dict)
@@ -67,6 +93,23 @@ class Member:
         """Whether more keys may be put before it."""
         return self.serving and not self.recalled and not self.slow
 
+    @property
+    def doubted(self) -> bool:
+        """Whether it said nothing since its silence was noticed."""
+        return self.doubted_at > self.heard_at
+
+    def silent_at(self, silence_max_s: float) -> float | None:
+        """Return when it has been silent for too long, None while it need not talk.
+
+        A free worker says now and then that it is well. One that may be waiting for its source, to load or to record
+        keys, gets twice as long.
+        """
+        if not self.serving or self.running() is not None:
+            return None
+        if self.doubted:
+            return self.doubted_at + DOUBT_S
+        return self.heard_at + silence_max_s * (1 if self.free else 2)
+
     def doing(self) -> str:
         """Return what it was about, for the log."""
         return "idle" if self.was_ready else "booting"
@@ -89,10 +132,13 @@ class Member:
         if self.state is WorkerState.LEAVING:
             self.deadline = None  # it had begun before it was asked to leave, and may finish
         self.returned, self.marked = False, False
+        self.cancelled, self.interrupted = False, Interrupt.NONE
+        self.held_to = self.bounds
+        self.patience_until = None if self.held_to.timeout_s is None else now + self.held_to.timeout_s
         self.started_at = self.progress_at = now
 
-    def settle(self, pk: int, now: float) -> int:
-        """Drop every key up to `pk` and return how many.
+    def settle(self, pk: int, now: float) -> list[int]:
+        """Drop every key up to `pk` and return them.
 
         Raises:
             BrokenReport: it was never started.
@@ -100,13 +146,13 @@ class Member:
         count = next((n for n, key in enumerate(islice(self.window, self.started), start=1) if key == pk), 0)
         if not count:
             raise BrokenReport(f"it says that it settled {pk}, which it has not started")
-        for _ in range(count):
-            self.window.popleft()
+        settled = [self.window.popleft() for _ in range(count)]
         self.started -= count
+        self.done += count
         if not self.started:
             self.returned = True
         self.progress_at = now
-        return count
+        return settled
 
     def take_back(self, count: int) -> list[int]:
         """Cut `count` unstarted keys off the end, as the answer to having asked, and return them in their order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import multiprocessing
+import multiprocessing.process
 import multiprocessing.resource_tracker
 import os
 import signal
@@ -85,6 +86,8 @@ class WorkerProcess:
                 self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # Spawning the next one would collect it, if it is dead by then, and its usage of memory would be lost.
+        multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]  # noqa: SLF001
         assert self._process.pid is not None
         self.pid: int = self._process.pid
         try:
@@ -136,6 +139,12 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = real
+
+
+def tracker_pid() -> int:
+    """Return the process of multiprocessing's resource tracker, a child of ours, too; 0 if it does not run."""
+    tracker: Any = multiprocessing.resource_tracker._resource_tracker  # noqa: SLF001
+    return tracker._pid or 0  # noqa: SLF001
 
 
 def fill_standard_streams() -> None:

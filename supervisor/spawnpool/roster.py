@@ -1,4 +1,4 @@
-"""Which worker processes there are and should be: the numbered slots, who fills them, back-off and reload.
+"""Which worker processes there are and should be: the numbered slots, who fills them, back-off, reload, renewal.
 
 Pure; part of the machine.
 """
@@ -12,7 +12,7 @@ from spawnpool import events as e
 from spawnpool.errors import LimitError
 from spawnpool.limits import Limits
 from spawnpool.member import Member
-from spawnpool.restarts import Backoff
+from spawnpool.restarts import Backoff, Intensity
 from spawnpool.slots import Reload, Slot
 from spawnpool.states import Ended, WorkerState
 
@@ -32,12 +32,16 @@ class Roster:
         self.members: dict[int, Member] = {}
         self.slots: dict[int, Slot] = {}
         self.stopping = False
+        self.degraded = ""  # why, while it is
+        self.ever_ready = False
+        self._intensity = Intensity(limits.restarts_max, limits.restarts_window_s)
         self._fixed = fixed
         self._do = do
         self._reload: Reload | None = None
         self._generation = 0
         self._last_wid = 0
         self._announced = False
+        self._boot_trouble: dict[int, str] = {}  # why no worker can boot in a slot, by number
 
     def all(self) -> list[Member]:
         """Return every worker process that is not known to be dead."""
@@ -48,11 +52,18 @@ class Roster:
         """Whether workers on new code are taking over."""
         return self._reload is not None
 
+    @property
+    def boot_trouble(self) -> str:
+        """Why a worker that is wanted cannot boot; "" while that is not so."""
+        return next((why for number, why in self._boot_trouble.items() if number <= self.wanted), "")
+
     # ---- what happens to a worker
 
     def ready(self, member: Member, now: float) -> None:
         """Put a worker on duty that has booted; one on trial takes over from an old one."""
-        member.was_ready = True
+        member.was_ready = self.ever_ready = True
+        member.ready_at = now
+        self._boot_trouble.pop(member.number, None)
         slot = self.slots.get(member.number)
         if slot is None:  # nobody wants it any more
             member.state = WorkerState.SERVING
@@ -64,7 +75,7 @@ class Roster:
         if slot.trial == member.wid:
             old = self.members.get(slot.wid) if slot.wid is not None else None
             slot.wid, slot.trial = member.wid, None
-            if self._reload is not None:
+            if self._reloads(member) and self._reload is not None:
                 self._reload.taken_over(member.limits)
             if old is not None and old.state is WorkerState.BOOTING:
                 self.end(old, now)  # it would go on duty beside its successor
@@ -79,49 +90,85 @@ class Roster:
 
     def died(self, member: Member, event: e.Died, now: float, *, told: bool) -> None:
         """Strike a dead worker off and decide when its slot is filled again; `told` if its end is logged elsewhere."""
+        self._count_death(member, event, now)
         slot = self.slots.get(member.number)
         if slot is None:
             return
         if slot.trial == member.wid:
             slot.trial = None
-            self._refuse_reload(f"the new worker {_farewell(member, event)}")
+            if self._reloads(member):
+                self._refuse_reload(f"the new worker {_farewell(member, event)}")
+            elif not self.stopping:
+                delay_s = slot.backoff.boot_failed()
+                slot.renew_at = now + delay_s
+                self._say(logging.ERROR, f"{_farewell(member, event)}; the old one stays", member.wid)
         elif slot.wid == member.wid:
             slot.wid = None
             slot.spawn_at = now
             if not member.was_ready and not self.stopping:
                 delay_s = slot.backoff.boot_failed()
                 slot.spawn_at = now + delay_s
+                self._boot_trouble[slot.number] = f"worker {slot.number} {_farewell(member, event)}"
                 self._say(logging.ERROR, f"{_farewell(member, event)}; next try in {delay_s:g} s", member.wid)
             elif member.state is WorkerState.LEAVING and event.code == 0:
                 self._say(logging.DEBUG, f"left: {event.words}", member.wid)
             elif self.stopping and not member.window:
                 self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
             elif not told:
-                self._say(logging.WARNING, f"{event.words} while {member.doing()}", member.wid)
+                why = f": {cause}" if (cause := member.why or event.cause) else ""
+                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}", member.wid)
         self._forget_surplus()
+
+    def _count_death(self, member: Member, event: e.Died, now: float) -> None:
+        """Let an unexpected death tell on the pool; a job's own limits and what was asked for do not."""
+        asked_for = member.state is WorkerState.LEAVING and event.code == 0
+        superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED  # ended for no fault of its own
+        if self.stopping or asked_for or superseded or member.ended.by_a_limit or not self._intensity.died(now):
+            return
+        limits = self.limits
+        self.degraded = (
+            f"more than {limits.restarts_max} workers died within {limits.restarts_window_s:g} s, "
+            f"the last one {event.words}"
+        )
+        self._say(
+            logging.ERROR,
+            f"degraded: {self.degraded}; from now on one is started every {self._intensity.pause_s:g} s",
+        )
 
     def retire(self, member: Member, now: float) -> None:
         """Let a worker finish what it started, give its other keys to somebody else, and leave."""
-        if member.unstarted and not member.recalled:
-            self._do(e.TakeBack(member.wid, member.ask_back(now)))
+        self._take_back(member, now)
         if member.serving:
             member.state = WorkerState.LEAVING
             if member.running() is None:
                 member.deadline = now + self.limits.grace_s
             self._do(e.Stop(member.wid))
 
-    def expel(self, member: Member, why: str, now: float) -> None:
-        """End a worker for what it did or did not do."""
+    def spoiled(self, member: Member, why: str, now: float) -> None:
+        """Note that a worker leaves by itself: what a job left behind in it must not reach the next one."""
+        self._say(logging.WARNING, f"is replaced: {why}", member.wid)
+        self._take_back(member, now)
+        if member.serving:
+            member.state = WorkerState.LEAVING
+            member.deadline = now + self.limits.grace_s
+
+    def _take_back(self, member: Member, now: float) -> None:
+        if member.unstarted and not member.recalled:
+            self._do(e.TakeBack(member.wid, member.ask_back(now)))
+
+    def expel(self, member: Member, ended: Ended, why: str, now: float) -> None:
+        """End a worker for what it, or its job, did or did not do."""
         if member.state is not WorkerState.ENDING:
-            member.ended = Ended.STOPPED if self.stopping else Ended.EXPELLED
+            member.ended = Ended.STOPPED if self.stopping and not ended.by_a_limit else ended
+            member.why = why
             if not member.was_ready:
                 member.farewell = member.farewell or why
             self._say(logging.WARNING, f"is ended: {why}", member.wid)
             self.end(member, now)
 
     def end(self, member: Member, now: float) -> None:
-        """Step on the ladder: SIGABRT, so that it says where it hangs, then SIGKILL; a booting one says nothing."""
-        silent = member.state is WorkerState.BOOTING
+        """Step on the ladder: SIGABRT, so that it says where it is, then SIGKILL; nobody asks that of one in vain."""
+        silent = member.state is WorkerState.BOOTING and self.stopping
         member.state = WorkerState.ENDING
         member.deadline = None if silent else now + self.limits.abort_grace_s
         self._do(e.Kill(member.wid) if silent else e.Abort(member.wid))
@@ -131,12 +178,17 @@ class Roster:
         for member in self.all():
             if member.state is WorkerState.LEAVING and member.deadline is None and member.running() is None:
                 member.deadline = now + self.limits.grace_s  # its last job is over: nothing keeps it any more
+            if (silent_at := member.silent_at(self.limits.silence_max_s)) is not None and now >= silent_at:
+                if member.doubted:
+                    silence = f"it said nothing for {now - member.heard_at:.0f} s, and it runs no job"
+                    self.expel(member, Ended.EXPELLED, silence, now)
+                member.doubted_at = now
             if member.deadline is None or now < member.deadline:
                 continue
             if member.state is WorkerState.BOOTING:
-                self.expel(member, f"not ready after {self.limits.boot_timeout_s:g} s", now)
+                self.expel(member, Ended.EXPELLED, f"not ready after {self.limits.boot_timeout_s:g} s", now)
             elif member.state is WorkerState.LEAVING:
-                self.expel(member, "it did not leave when it was asked to", now)
+                self.expel(member, Ended.EXPELLED, "it did not leave when it was asked to", now)
             else:
                 member.deadline = None
                 self._do(e.Kill(member.wid))
@@ -158,7 +210,10 @@ class Roster:
             return
         self._generation += 1
         self._reload = Reload(self._generation)
+        for slot in self.slots.values():
+            slot.spawn_at = 0.0  # what could not boot may be repaired
         self._say(logging.INFO, "reload: starting workers on the new code beside the old ones")
+        self._do(e.ReloadBegun())
 
     def retry_now(self, now: float) -> None:
         """Cut the waits for the next spawn short: what kept workers from booting may be over."""
@@ -167,37 +222,103 @@ class Roster:
 
     def stop(self) -> None:
         """Spawn nothing any more."""
-        self.stopping, self._reload = True, None
+        self.stopping = True
+        if self._reload is not None:
+            self._reload = None
+            self._do(e.ReloadEnded(ok=False, words="the reload was given up: the supervisor is stopping"))
 
     def fill(self, now: float) -> None:
         """Spawn what is missing."""
+        if self._intensity.recovered(now):
+            self.degraded = ""
+            self._say(logging.WARNING, "no longer degraded: the workers live long enough again")
         if self._reload is not None:
             self._go_on_reloading(now)
+        elif self._may_renew():
+            self._renew(now)
         for slot in self._slots():
-            if slot.wid is None and slot.trial is None and now >= slot.spawn_at:
+            if slot.wid is None and slot.trial is None and now >= self._spawn_at(slot):
                 slot.wid = self._spawn(slot, now)
+                self._intensity.restarted(now)
 
     def deadlines(self) -> list[float]:
         """Return when something here is due."""
-        times = [member.deadline for member in self.members.values() if member.deadline is not None]
-        return times + [slot.spawn_at for slot in self._slots() if slot.wid is None and slot.trial is None]
+        members = self.members.values()
+        times = [member.deadline for member in members if member.deadline is not None]
+        silences = (member.silent_at(self.limits.silence_max_s) for member in members)
+        times += [at for at in silences if at is not None]
+        times += [self._spawn_at(slot) for slot in self._slots() if slot.wid is None and slot.trial is None]
+        if self.limits.max_age_s and self._may_renew():
+            times += [self._old_at(member) for member in members if member.serving]
+        if (recovery_at := self._intensity.recovery_at()) is not None:
+            times.append(recovery_at)
+        return times
+
+    def _spawn_at(self, slot: Slot) -> float:
+        return max(slot.spawn_at, self._intensity.may_restart_at())
+
+    # ---- workers that have served their time
+
+    def _may_renew(self) -> bool:
+        return not (self.stopping or self.reloading or self.degraded or self._on_trial())
+
+    def _renew(self, now: float) -> None:
+        """Have a successor boot beside one worker that is worn out; one at a time, and the old one stays until then."""
+        for slot in self._slots():
+            member = self.members.get(slot.wid) if slot.wid is not None else None
+            if member is not None and member.serving and now >= slot.renew_at and (why := self._worn(member, now)):
+                self._say(logging.INFO, f"is going to be replaced: {why}", member.wid)
+                slot.trial = self._spawn(slot, now)
+                return
+
+    def _worn(self, member: Member, now: float) -> str:
+        """Say why a worker has served its time, "" if it has not."""
+        limits = self.limits
+        if limits.max_jobs and member.done >= max(1, limits.max_jobs * _share(member.wid)):
+            return f"it has run {member.done} jobs"
+        if limits.max_rss_bytes and member.rss_bytes > limits.max_rss_bytes:
+            return f"it uses {member.rss_bytes / 2**20:.0f} MB of memory"
+        if limits.max_age_s and now >= self._old_at(member):
+            return f"it is {now - member.ready_at:.0f} s old"
+        return ""
+
+    def _old_at(self, member: Member) -> float:
+        slot = self.slots.get(member.number)
+        renew_at = 0.0 if slot is None else slot.renew_at
+        return max(member.ready_at + self.limits.max_age_s * _share(member.wid), renew_at)
+
+    def _on_trial(self) -> bool:
+        return any(slot.trial is not None for slot in self.slots.values())
+
+    # ---- reload
+
+    def _reloads(self, member: Member) -> bool:
+        """Tell whether a worker was spawned by the reload that is under way."""
+        return self._reload is not None and member.generation == self._reload.generation
 
     def _go_on_reloading(self, now: float) -> None:
         """Have one new worker at a time boot beside an old one, until every slot is on the new generation."""
         reload = self._reload
         assert reload is not None
-        if any(slot.trial is not None for slot in self.slots.values()):
+        if self._on_trial():
             return
         for slot in self._slots():
             member = self.members.get(slot.wid) if slot.wid is not None else None
-            if member is None or member.generation < reload.generation:
-                slot.trial = self._spawn(slot, now)
-                return
+            if member is not None and member.generation == reload.generation:
+                continue
+            if member is None and slot.number in reload.tried and now < self._spawn_at(slot):
+                return  # one on the new code died there: not faster than without a reload
+            if member is None:
+                self._intensity.restarted(now)
+            slot.trial = self._spawn(slot, now)
+            return
         if any(not self.members[slot.wid].was_ready for slot in self._slots() if slot.wid is not None):
             return
         self._reload = None
         self._use(reload.limits, now)
-        self._say(logging.INFO, f"reload done: {_workers(self.wanted)} on the new code")
+        words = f"reload done: {_workers(self.wanted)} on the new code"
+        self._say(logging.INFO, words)
+        self._do(e.ReloadEnded(ok=True, words=words))
         if reload.again:
             self.reload()
 
@@ -205,7 +326,9 @@ class Roster:
         reload, self._reload = self._reload, None
         if reload is not None:
             done = f" after {reload.count} of {_workers(self.wanted)}" if reload.count else ""
-            self._say(logging.ERROR, f"reload refused{done}, the old workers stay: {why}")
+            words = f"reload refused{done}, the old workers stay: {why}"
+            self._say(logging.ERROR, words)
+            self._do(e.ReloadEnded(ok=False, words=words))
             if reload.again:  # asked for since, perhaps with the code repaired
                 self.reload()
 
@@ -218,6 +341,7 @@ class Roster:
             return
         self.wanted = max(1, self.wanted + new.workers - self.limits.workers)
         self.limits = new
+        self._intensity.restarts_max, self._intensity.window_s = new.restarts_max, new.restarts_window_s
         self._retire_surplus(now)
 
     def _slots(self) -> list[Slot]:
@@ -230,10 +354,12 @@ class Roster:
         return [self.slots[number] for number in range(1, self.wanted + 1)]
 
     def _spawn(self, slot: Slot, now: float) -> int:
+        if self._reload is not None:
+            self._reload.tried.add(slot.number)
         self._last_wid += 1
         wid = self._last_wid
         deadline = now + self.limits.boot_timeout_s
-        self.members[wid] = Member(wid, slot.number, self._generation, WorkerState.BOOTING, deadline)
+        self.members[wid] = Member(wid, slot.number, self._generation, WorkerState.BOOTING, deadline, heard_at=now)
         self._do(e.Spawn(wid, slot.number))
         return wid
 
@@ -255,6 +381,11 @@ class Roster:
 
 def _workers(count: int) -> str:
     return f"{count} worker{'s' * (count != 1)}"
+
+
+def _share(wid: int) -> float:
+    """Return which share of its lifetime a worker gets, 0.9 to 1, so that those of one age do not end together."""
+    return 1.0 - 0.1 * (wid * 0.6180339887 % 1.0)  # the golden ratio spreads successive numbers evenly
 
 
 def _farewell(member: Member, event: e.Died) -> str:

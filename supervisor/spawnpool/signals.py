@@ -72,19 +72,27 @@ def block_terminal_signals() -> set[int | signal.Signals]:
     The mask is inherited: a worker that is still booting cannot be ended by a Ctrl-C that is meant for the
     supervisor. `reset_worker_signals` lifts it.
     """
-    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP})
+    return signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP, LOOK}
+    )
 
 
-def reset_worker_signals(on_term: Any) -> None:
+LOOK = signal.SIGUSR1
+"""What makes a worker look at its card."""
+
+
+def reset_worker_signals(on_term: Any, on_look: Any) -> None:
     """Give a fresh worker signals of its own, whatever its parent ignored or blocked.
 
     Args:
         on_term: the handler of SIGTERM; the terminal's other signals are ignored, only the supervisor decides.
+        on_look: the handler of `LOOK`.
     """
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_IGN)
-    for signum in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGABRT, signal.SIGALRM):
+    for signum in (signal.SIGCHLD, signal.SIGUSR2, signal.SIGCONT, signal.SIGABRT, signal.SIGALRM):
         signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default: a write fails with BrokenPipeError
     signal.signal(signal.SIGTERM, on_term)
+    signal.signal(LOOK, on_look)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())

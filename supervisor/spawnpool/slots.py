@@ -10,13 +10,17 @@ from spawnpool.restarts import Backoff
 
 @dataclass(slots=True)
 class Slot:
-    """Place `number` of the pool: who fills it, who is on trial for it, and when it may be filled again."""
+    """Place `number` of the pool: who fills it, who is on trial for it, and when it may be filled again.
+
+    `renew_at` is when a worker that has served its time may be replaced at the earliest.
+    """
 
     number: int
     backoff: Backoff
     wid: int | None = None
     trial: int | None = None
     spawn_at: float = 0.0
+    renew_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class Reload:
     count: int = 0
     again: bool = False
     limits: dict[str, float] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)
+    """The places that a worker on the new code was started for."""
 
     def taken_over(self, limits: Mapping[str, float]) -> None:
         """Note that one more worker runs the new code, and which limits it read from the new settings."""

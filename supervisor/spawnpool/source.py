@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from spawnpool.bounds import Bounds, Interrupt
+from spawnpool.card import place_of
 from spawnpool.states import Ended
 
 
@@ -24,6 +26,8 @@ class Loss:
         ran_s: how long the job had run, in seconds; None if it had returned.
         ended: whose doing it was.
         peak_bytes: the worker's peak resident memory, in bytes, if it is known.
+        why: what the supervisor ended the worker for, if it did, e.g. "used 612 MB, limit 512 MB".
+        stack: where the worker was in Python, most recent call first, if it could say so.
     """
 
     pk: int
@@ -33,6 +37,8 @@ class Loss:
     ran_s: float | None
     ended: Ended
     peak_bytes: int | None = None
+    why: str = ""
+    stack: str = ""
 
     def who(self) -> str:
         """Return which worker ended, and how."""
@@ -51,8 +57,10 @@ class Loss:
             what = f"while running {job}, after {self.ran_s:.1f} s"
         memory = "" if self.peak_bytes is None else f", peak memory {self.peak_bytes / 2**20:.0f} MB"
         # Nobody tells who sent a SIGKILL; when it was not us, it mostly was the kernel for want of memory.
-        guess = "; out of memory?" if self.ended is Ended.DIED and self.words.endswith("SIGKILL") else ""
-        return f"{who} {what}{memory}{guess}"
+        killed = self.ended is Ended.DIED and self.words.endswith("SIGKILL")
+        why = f": {self.why}" if self.why else "; out of memory?" if killed else ""
+        where = f"; it was at {place}" if (place := place_of(self.stack)) else ""
+        return f"{who} {what}{memory}{why}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,17 @@ class Source(Protocol):
     def running(self, mark: Running) -> None:
         """Write down that a key has been running for a while."""
 
+    def cancelled(self) -> Sequence[int]:
+        """Return the keys of this run whose cancellation was asked for since this was last told.
+
+        Called about once a second while anything runs and whenever the supervisor is woken; may look less often.
+        """
+
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for keys whose worker ended; return how to call each in a log line, e.g. "job 77 demo.analyse"."""
+
+    def backlog(self) -> int | None:
+        """Return about how many keys are ready to be claimed, for show; None if that is not worth asking for now."""
 
     def beat(self, state: str) -> None:
         """Say that this run is alive, and take over what dead runs of others left behind.
@@ -133,12 +150,18 @@ class Reports(Protocol):
     def settled(self, pk: int) -> None:
         """Say that every key up to and including `pk`, in the order of the lane, has its outcome recorded."""
 
+    def asked_to_end(self) -> bool:
+        """Tell whether the key that is running was asked to end, since it was cancelled."""
+
+    def note_crashes(self) -> None:
+        """Have crashes leave their Python stacks with the supervisor; again, when a job has switched that off."""
+
 
 class Runner(Protocol):
     """What a worker does with its keys; made once per worker by the factory that the pool's spec names."""
 
     def limits(self) -> Mapping[str, float]:
-        """Return those of `RELOADABLE` that the settings, as this fresh process reads them, say."""
+        """Return those of `spawnpool.limits.RELOADABLE` that the settings, as this fresh process reads them, say."""
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch what is needed to run these keys; whatever was loaded before and not run is forgotten."""
@@ -152,8 +175,20 @@ class Runner(Protocol):
         It touches nothing that is shared with a forked child: that child may come back from here too.
         """
 
-    def tidy(self) -> None:
-        """Restore what the job that just ran left behind."""
+    def bounds(self, pk: int) -> Bounds:
+        """Return the limits of a key that was loaded."""
+
+    def interrupt(self, why: Interrupt) -> None:
+        """Have the key that is running raise, at once or as soon as its own code runs; from a signal handler."""
+
+    def log_reopened(self) -> None:
+        """Learn that descriptors 1 and 2 lead to a new log file; from a signal handler."""
+
+    def tidy(self) -> str:
+        """Restore what the job that just ran left behind; return what cannot be restored, "" in the usual case.
+
+        Never called in a forked child, and never after a job closed the worker's own descriptors.
+        """
 
     def must_flush(self, *, more: bool) -> bool:
         """Tell whether kept outcomes must be recorded now; `more` tells that the next key is at hand."""

@@ -43,20 +43,29 @@ class Ended(Enum):
     DIED = "died"  # not our doing
     STOPPED = "stopped"  # cut short by a stop of the supervisor
     EXPELLED = "expelled"  # ended by the supervisor for what it did or did not do
+    TIMED_OUT = "timed out"  # the same, for a job that did not heed its time-out
+    OVER_MEMORY = "over memory"  # the same, for a job with more memory than its limit
+    CANCELLED = "cancelled"  # the same, for a job that did not heed its cancellation
 
     @property
     def by_whom(self) -> str:
         """The words that follow "was killed by SIGABRT"."""
         return {Ended.DIED: "", Ended.STOPPED: " by the stop of its supervisor"}.get(self, " by its supervisor")
 
+    @property
+    def by_a_limit(self) -> bool:
+        """Whether the job itself was the cause, by a limit that it was given."""
+        return self in (Ended.TIMED_OUT, Ended.OVER_MEMORY, Ended.CANCELLED)
+
 
 class ExitCode(IntEnum):
     """What the exit code of a worker or of the supervisor says."""
 
     OK = 0  # was asked to stop
-    BOOT_FAILED = 3  # a worker could not boot
+    BOOT_FAILED = 3  # a worker could not boot; of the supervisor: none ever could
     BAD_CONFIG = 4  # settings, arguments or a second supervisor of the same name
     LANE_LOST = 5  # a job closed or replaced the worker's own descriptors
+    DEGRADED = 6  # the supervisor was asked to stop while its workers died too often
     NOT_RECORDED = 7  # the source did not take what a worker had to record
     RUN_OVER = 8  # the supervisor was silent for too long and its jobs were given to others
     WALKED_ON = 70  # a forked child of a job came back into the worker's loop

@@ -6,10 +6,8 @@ queue has its feeder) and no sleep: only the selector waits, with a computed tim
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import select
 import selectors
 import signal
 import threading
@@ -17,18 +15,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from spawnpool import events as e
-from spawnpool.errors import BrokenReport, NotMainThread, SourceUnavailable
-from spawnpool.hands import Hands
+from spawnpool.control import ControlServer
+from spawnpool.crew import Crew
+from spawnpool.drain import DrainReport
+from spawnpool.errors import NotMainThread, SourceUnavailable
+from spawnpool.front import Front
 from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
+from spawnpool.logfile import LogFile
 from spawnpool.machine import Machine
+from spawnpool.notify import ServiceManager
 from spawnpool.owed import Owed
 from spawnpool.picture import tell_everything
-from spawnpool.process import Exit
+from spawnpool.reaper import stop_resource_tracker
 from spawnpool.signals import SignalTray
 from spawnpool.source import Source
 from spawnpool.states import StopReason
@@ -37,9 +40,6 @@ from spawnpool.worker import WorkerSpec
 
 LANE_PAUSE_S = 0.002
 """How long reports may wait while every worker has enough to do: fewer, fuller turns of the loop."""
-
-OUT_OF = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-"""What a spawn fails with when a limit of the system is reached."""
 
 LAST_ACCOUNTS_S = 10.0
 """How long a stopping supervisor tries to hand its last facts to a source that cannot be reached."""
@@ -57,6 +57,8 @@ class Supervisor:
         fixed: names of limits that a reload must not change.
         on_workers: told the pids of the living workers whenever one was spawned or died.
         last: the process ends when `run` returns; a signal that comes later must not change its exit code.
+        control: where others may ask; None for nowhere.
+        manager: the service manager; whoever $NOTIFY_SOCKET names if it is not given.
         clock: a monotonic clock in seconds.
     """
 
@@ -71,6 +73,8 @@ class Supervisor:
         fixed: frozenset[str] = frozenset(),
         on_workers: Callable[[list[int]], None] | None = None,
         last: bool = False,
+        control: ControlServer | None = None,
+        manager: ServiceManager | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._spec, self._name, self._clock = source, spec, name, clock
@@ -78,32 +82,47 @@ class Supervisor:
         self._on_workers, self._last = on_workers, last
         self._machine = Machine(limits, clock(), fixed)
         self._owed = Owed(source, self._log, clock)
-        self._hands: dict[int, Hands] = {}
-        self._integers: tuple[int, ...] = ()
+        self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._selector = selectors.EpollSelector()
-        self._lanes = selectors.EpollSelector()
+        self._crew = Crew(spec, self._selector, self._answers.append)
+        self._control = control
+        self._front = Front(
+            name,
+            self._machine,
+            self._crew.hands,
+            manager=manager or ServiceManager(),
+            control=control,
+            backlog=self._backlog,
+            clock=clock,
+        )
+        self._integers: tuple[int, ...] = ()
         self._wakeup: tuple[int, int] | None = None  # descriptor and inode
         self._rest_until = 0.0
         self._resting = False
         self._interrupted = False
         self._in_doubt = False  # a claim failed, and may have been made all the same
         self._exit_code: int | None = None
-        self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
+        self._report = DrainReport()
         self._performers: dict[type, Callable[[Any], None]] = {
             e.Check: lambda action: self._check(),
             e.Beat: lambda action: self._owed.beat(self._machine.state.value),
             e.Spawn: self._spawn,
-            e.Send: lambda action: self._hands[action.wid].lane.send(action.epoch, action.pks),
-            e.TakeBack: self._take_back,
-            e.Stop: lambda action: self._hands[action.wid].lane.stop(),
-            e.Abort: lambda action: self._signal(action.wid, signal.SIGABRT),
-            e.Kill: lambda action: self._signal(action.wid, signal.SIGKILL),
+            e.Send: self._crew.send,
+            e.TakeBack: self._crew.take_back,
+            e.Stop: self._crew.stop,
+            e.Order: self._crew.order,
+            e.Measure: lambda action: self._crew.measure(action.wid),
+            e.LookForCancelled: lambda action: self._look_for_cancelled(),
+            e.Abort: lambda action: self._crew.signal(action.wid, signal.SIGABRT),
+            e.Kill: lambda action: self._crew.signal(action.wid, signal.SIGKILL),
             e.Claim: self._claim,
             e.AskEmpty: self._ask_empty,
             e.Release: lambda action: self._owed.release(action.pks),
             e.Lose: self._lose,
             e.Mark: self._mark,
             e.Say: self._say,
+            e.ReloadBegun: lambda action: self._front.reload_begun(),
+            e.ReloadEnded: lambda action: self._front.reload_ended(ok=action.ok, words=action.words),
             e.Finish: self._finish,
         }
 
@@ -120,7 +139,9 @@ class Supervisor:
         with SignalTray(last=self._last) as tray:
             try:
                 self._selector.register(tray, selectors.EVENT_READ)
-                self._selector.register(self._lanes, selectors.EVENT_READ)
+                self._selector.register(self._crew.lanes, selectors.EVENT_READ)
+                if self._control is not None:
+                    self._selector.register(self._control, selectors.EVENT_READ)
                 if self._open(tray):
                     self._loop(tray)
                     self._log.info("stopped")
@@ -137,13 +158,16 @@ class Supervisor:
                 self._integers = tuple(self._source.open())
             except SourceUnavailable as error:
                 delay_s = self._owed.failed(error)
+                self._front.waits_for_source(str(error))
             else:
                 return True
             again_at = self._clock() + delay_s
             while (left_s := again_at - self._clock()) > 0:
                 self._selector.select(left_s)
-                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(tray.take()):
+                asked = any(isinstance(event, e.StopAsked) for event in self._front.take())
+                if asked or {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(tray.take()):
                     self._log.info("stopped while waiting")
+                    self._front.finished(DrainReport())
                     return False
 
     def _loop(self, tray: SignalTray) -> None:
@@ -156,13 +180,18 @@ class Supervisor:
                     self._on_signal(signum)
             if self._clock() >= self._rest_until:
                 self._read_lanes()
-            if any(hands.process.fileno() in ready for hands in self._hands.values()):
+            if self._crew.any_died(ready):
                 self._check()
                 self._go_on()
+            for event in self._front.take():
+                self._feed(event)
             if self._source.woken():
                 self._feed(e.Woken())
+                self._look_for_cancelled()
+                self._go_on()
             self._feed(e.Tick())
             self._owed.settle()
+            self._front.turn()
 
     def _timeout_s(self) -> float:
         """Return how long the loop may wait; lanes that rest are left out of the wait."""
@@ -171,10 +200,11 @@ class Supervisor:
         if rest != self._resting:
             self._resting = rest
             if rest:
-                self._selector.unregister(self._lanes)
+                self._selector.unregister(self._crew.lanes)
             else:
-                self._selector.register(self._lanes, selectors.EVENT_READ)
-        times = [at for at in (self._machine.next_deadline(), self._owed.retry_at()) if at is not None]
+                self._selector.register(self._crew.lanes, selectors.EVENT_READ)
+        deadlines = (self._machine.next_deadline(), self._owed.retry_at(), self._front.next_deadline())
+        times = [at for at in deadlines if at is not None]
         if rest:
             times.append(self._rest_until)
         return max(0.0, min(times) - now) if times else 0.0
@@ -193,7 +223,7 @@ class Supervisor:
             for action in self._machine.step(event, self._clock()):
                 self._performers[type(action)](action)
             if isinstance(event, e.Died):
-                self._hands.pop(event.wid).close()
+                self._crew.forget(event.wid)
                 self._tell_workers()
 
     def _answer(self, event: e.Event) -> None:
@@ -215,8 +245,10 @@ class Supervisor:
             self._feed(e.ResizeAsked(+1 if signum == signal.SIGTTIN else -1))
         elif signum in (signal.SIGTSTP, signal.SIGCONT):
             self._feed(e.QuietAsked(signum == signal.SIGTSTP))
+        elif signum == signal.SIGUSR1:
+            self._reopen_log()
         elif signum == signal.SIGUSR2:
-            tell_everything(self._log, self._machine, self._hands, owes=self._owed.anything, now=self._clock())
+            tell_everything(self._log, self._machine, self._crew.hands, owes=self._owed.anything, now=self._clock())
 
     def _stop(self, signum: int, reason: StopReason) -> None:
         if reason > self._machine.reason:
@@ -225,73 +257,32 @@ class Supervisor:
         self._feed(e.StopAsked(reason))
 
     def _read_lanes(self) -> None:
-        ready = self._lanes.select(0)
-        for key, _ in ready:
-            self._read_lane(key.data)
-        if ready and self._machine.unhurried():
-            self._rest_until = self._clock() + LANE_PAUSE_S
-
-    def _read_lane(self, wid: int) -> None:
-        hands = self._hands[wid]
-        try:
-            if reports := hands.lane.read():
-                self._feed(e.Reported(wid, reports))
-            elif hands.lane.ended:
-                self._lanes.unregister(hands.lane)  # or its end of file would wake the loop until the process is dead
-                hands.deaf = True
-        except BrokenReport as error:
-            self._lanes.unregister(hands.lane)
-            hands.deaf = True
-            self._feed(e.Babbled(wid, str(error)))
+        if self._crew.read_lanes():
+            self._go_on()
+            if self._machine.unhurried():
+                self._rest_until = self._clock() + LANE_PAUSE_S
 
     def _check(self) -> None:
         """Close every connection of ours, then look at every child; a dead one is collected and accounted for."""
         self._disconnect()
-        for wid, hands in self._hands.items():
-            if hands.ending is not None or (ending := hands.process.reap()) is None:
-                continue
-            hands.ending = ending
-            self._selector.unregister(hands.process)
-            self._answers.append(partial(self._last_words, wid))
-            self._answers.append(partial(self._death, wid, ending))
-
-    def _last_words(self, wid: int) -> e.Event:
-        """Return what a dead worker still reported."""
-        hands = self._hands[wid]
-        if hands.deaf:
-            return e.Tick()
-        hands.deaf = True
-        self._lanes.unregister(hands.lane)
-        try:
-            return e.Reported(wid, hands.lane.read())
-        except BrokenReport:
-            return e.Tick()  # cut off in the middle; the source knows what was finished
-
-    def _death(self, wid: int, ending: Exit) -> e.Event:
-        """Return the end of a worker; its permits are counted now, after all that was decided before it."""
-        return e.Died(wid, self._hands[wid].lane.unstarted(), ending.code, ending.words(), ending.peak_bytes)
+        self._crew.check()
 
     # ---- actions
 
     def _spawn(self, action: e.Spawn) -> None:
         self._disconnect()
+        if self._crew.spawn(action, self._integers):
+            self._tell_workers()
+
+    def _look_for_cancelled(self) -> None:
         try:
-            hands = Hands(self._spec, action.number, self._integers)
-        except OSError as error:
-            hint = " (the limit on open files or on processes)" if error.errno in OUT_OF else ""
-            self._answer(e.SpawnFailed(action.wid, f"could not be spawned: {error.strerror}{hint}"))
+            pks = self._source.cancelled()
+        except SourceUnavailable as error:
+            self._disconnect()
+            self._owed.failed(error)
             return
-        self._hands[action.wid] = hands
-        self._selector.register(hands.process, selectors.EVENT_READ)
-        self._lanes.register(hands.lane, selectors.EVENT_READ, action.wid)
-        self._tell_workers()
-
-    def _take_back(self, action: e.TakeBack) -> None:
-        self._answer(e.TakenBack(action.wid, self._hands[action.wid].lane.take_back(action.most)))
-
-    def _signal(self, wid: int, signum: int) -> None:
-        if hands := self._hands.get(wid):  # else it could not be spawned, and that is about to be told
-            hands.process.send(signum)
+        if pks:
+            self._answer(e.CancelAsked(pks))
 
     def _claim(self, action: e.Claim) -> None:
         if self._owed.anything:
@@ -319,20 +310,22 @@ class Supervisor:
             self._owed.failed(error)
 
     def _lose(self, action: e.Lose) -> None:
-        self._owed.lose(self._hands[action.wid].process.pid, action.losses)
+        self._owed.lose(self._crew.hands[action.wid].process.pid, action.losses)
 
     def _mark(self, action: e.Mark) -> None:
-        self._owed.mark(replace(action.mark, pid=self._hands[action.wid].process.pid))
+        self._owed.mark(replace(action.mark, pid=self._crew.hands[action.wid].process.pid))
 
     def _say(self, action: e.Say) -> None:
         who = ""
         if action.wid is not None:
-            hands = self._hands.get(action.wid)
+            hands = self._crew.hands.get(action.wid)
             who = f"{hands.who()} " if hands else "a worker "
         self._log.log(action.level, "%s%s", who, action.text)
 
     def _finish(self, action: e.Finish) -> None:
         self._exit_code = action.code
+        self._report = action.report
+        self._log.info("%s", action.report.words())
 
     # ---- small effects
 
@@ -353,20 +346,30 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ)
             self._wakeup = wakeup
 
+    def _backlog(self) -> int | None:
+        try:
+            return self._source.backlog()
+        except SourceUnavailable:
+            return None
+
+    def _reopen_log(self) -> None:
+        """Open the log file anew, here and in every worker."""
+        if not self._spec.log_file:
+            self._log.info("SIGUSR1 received: there is no log file to open anew")
+            return
+        LogFile(Path(self._spec.log_file)).reopen()
+        self._crew.reopen_logs()
+        self._log.info("the log file was opened anew")
+
     def _tell_workers(self) -> None:
-        pids = [hands.process.pid for hands in self._hands.values()]
+        pids = self._crew.pids()
         set_supervisor_title(self._spec.program, self._name, f"{len(pids)} worker{'s' * (len(pids) != 1)}")
         if self._on_workers is not None:
             self._on_workers(pids)
 
     def _leave(self) -> None:
         """Leave nothing behind, whatever the reason for leaving is."""
-        for hands in self._hands.values():  # only after an error of our own: the machine ends every worker itself
-            hands.process.send(signal.SIGKILL)
-            select.select([hands.process], [], [], LAST_ACCOUNTS_S)
-            if hands.ending is not None or hands.process.reap() is not None:
-                hands.close()
-        self._hands.clear()
+        self._crew.end_all(LAST_ACCOUNTS_S)
         if self._in_doubt:
             self._give_strays_back()
         give_up_at = self._clock() + LAST_ACCOUNTS_S
@@ -374,8 +377,11 @@ class Supervisor:
             self._selector.select(max(0.0, (self._owed.retry_at() or 0.0) - self._clock()))
             self._owed.settle()
         self._source.close(finished=not self._owed.anything and not self._in_doubt)
-        self._lanes.close()
+        self._front.finished(self._report)
+        self._front.close()
         self._selector.close()
+        if self._last:
+            stop_resource_tracker()
 
     def _give_strays_back(self) -> None:
         """Ask for claims that were made without our knowing; nobody begins them any more."""

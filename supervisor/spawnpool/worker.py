@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -19,11 +21,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Semaphore
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
+from spawnpool.bounds import NO_BOUNDS, Interrupt
+from spawnpool.card import WorkerCard
 from spawnpool.errors import LaneLost, SourceUnavailable
 from spawnpool.lanes import Hand, WorkerLane
 from spawnpool.limits import RELOADABLE
+from spawnpool.logfile import LogFile
 from spawnpool.process import die_with_parent, keep_only
 from spawnpool.reports import Kind
 from spawnpool.signals import reset_worker_signals
@@ -42,14 +49,16 @@ class WorkerSpec:
     Args:
         program: the first word of the process titles.
         runner: dotted name of the runner's factory: `factory(number, reports, *integers)`.
+        log_file: what descriptors 1 and 2 are, if it is to be opened anew after a rotation; else "".
     """
 
     program: str
     runner: str
+    log_file: str = ""
 
 
 class _Leave(Exception):
-    """SIGTERM arrived while nothing was being done."""
+    """It is time to go: SIGTERM arrived while nothing was being done, or a job spoiled this process."""
 
 
 def worker_main(
@@ -60,27 +69,43 @@ def worker_main(
     queue: Queue[Hand | None],
     permits: Semaphore,
     writer: Connection,
+    card_end: Connection,
 ) -> None:
     """Be worker `number` until asked to leave; the first thing that runs in a spawned process."""
     die_with_parent(parent_pid)
-    lane = WorkerLane(queue, permits, writer)
-    keep_only(set(lane.fds()))
-    worker = Worker(spec, number, lane)
-    reset_worker_signals(worker.on_term)
-    faulthandler.enable()  # stderr, also for SIGABRT: the line where a worker hung
+    lane, card = WorkerLane(queue, permits, writer), WorkerCard(card_end)
+    keep_only({*lane.fds(), card.fileno()})
+    worker = Worker(spec, number, lane, card)
+    reset_worker_signals(worker.on_term, worker.on_look)
+    worker.note_crashes()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     for name in DEAF_VARIABLES:
         os.environ.pop(name, None)
     set_worker_title(spec.program, number, "booting")
-    sys.exit(worker.main(integers))
+    _end(worker.main(integers))
+
+
+def _end(code: int) -> NoReturn:
+    """End this process; threads that a job left running are not waited for."""
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class Worker:
     """One worker's life after its descriptors and signals are in order; also its runner's `Reports`."""
 
-    def __init__(self, spec: WorkerSpec, number: int, lane: WorkerLane) -> None:
-        self._spec, self._number, self._lane = spec, number, lane
+    def __init__(self, spec: WorkerSpec, number: int, lane: WorkerLane, card: WorkerCard) -> None:
+        self._spec, self._number, self._lane, self._card = spec, number, lane, card
         self._pid = os.getpid()
+        self._runner: Runner | None = None
+        self._running: int | None = None
+        self._bounds = NO_BOUNDS
+        self._log_opened = 0
         self._epoch = 0
         self._waiting = False
         self._asked_to_leave = False
@@ -92,10 +117,30 @@ class Worker:
         if self._waiting:
             raise _Leave
 
+    def on_look(self, _signum: int, _frame: FrameType | None) -> None:
+        """Do what the card says; raises in the job that is running if it is that one's turn to be interrupted."""
+        key, why, reopened = self._card.read()
+        if reopened != self._log_opened:
+            self._log_opened = reopened
+            LogFile(Path(self._spec.log_file)).reopen()
+            if self._runner is not None:
+                self._runner.log_reopened()
+        if self._runner is not None and key == self._running and why is not Interrupt.NONE:
+            self._runner.interrupt(why)
+
+    def note_crashes(self) -> None:
+        """Have every crash, and SIGABRT, leave the Python stacks on the card."""
+        faulthandler.enable(self._card.fileno())
+
+    def asked_to_end(self) -> bool:
+        """Tell the job that is running whether its cancellation was asked for."""
+        key, why, _ = self._card.read()
+        return key == self._running and why is Interrupt.CANCEL
+
     def main(self, integers: tuple[int, ...]) -> int:
         """Boot, work, leave; return the exit code."""
         try:
-            runner = self._boot(integers)
+            runner = self._runner = self._boot(integers)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the supervisor
             why = (str(error).strip().splitlines() or [""])[0]
             self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {why}")  # first: stderr may be closed
@@ -155,6 +200,7 @@ class Worker:
                     return message
                 self._waiting = False
                 idle_s += REST_INTERVAL_S
+                self._lane.report(Kind.ALIVE)
                 runner.rest(idle_s)
                 self._waiting = True
         except _Leave:
@@ -175,13 +221,21 @@ class Worker:
             if not self._lane.may_start():
                 self._revoked(runner)
                 return
+            if (bounds := runner.bounds(pk)) != self._bounds:
+                self._bounds = bounds
+                self._lane.report(Kind.BOUNDS, text=bounds.encode())
             self._lane.report(Kind.STARTED, pk)
             set_worker_title(self._spec.program, self._number, runner.describe(pk))
+            self._running = pk
             runner.run(pk)
+            self._running = None
             if os.getpid() != self._pid:
                 os._exit(ExitCode.WALKED_ON)  # a job's forked child came back; the job's own process goes on
             self._lane.assert_intact()
-            runner.tidy()
+            if spoiled := runner.tidy():
+                self._flush(runner)
+                self._lane.report(Kind.SPOILED, text=spoiled)
+                raise _Leave
             if runner.must_flush(more=index < last or self._lane.has_more()):
                 self._flush(runner)
         if self._asked_to_leave:

@@ -19,12 +19,14 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spawnpool.bounds import NO_BOUNDS, Bounds
 from spawnpool.errors import SourceUnavailable
 from spawnpool.states import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from spawnpool.bounds import Interrupt
     from spawnpool.source import Loss, Reports, Running
 
 MAX_ATTEMPTS = 3
@@ -52,6 +54,10 @@ class Does(IntEnum):
     KILL_AFTER_RECORD = 14  # * is killed after it was recorded and before that was reported
     EXIT_AFTER_SETTLED = 15  # ends at once after the report
     CHILD_TERM = 16  # writes how a child process ends that gets SIGTERM
+
+
+class Interrupted(BaseException):
+    """The supervisor wants the running key to end."""
 
 
 def key(does: Does, arg: int = 0) -> int:
@@ -163,6 +169,20 @@ class ListSource:
         self._reach()
         self._journal.tell("beat", state)
 
+    def cancelled(self) -> Sequence[int]:
+        """Return the keys that were written to the file `cancelled` since the last look."""
+        file = self._directory / "cancelled"
+        if not file.exists():
+            return ()
+        pks = [int(line) for line in file.read_text().split()]
+        file.unlink()
+        self._journal.tell("cancelled", pks)
+        return pks
+
+    def backlog(self) -> int:
+        """Return how many keys wait."""
+        return len(self._keys)
+
     def next_due_s(self) -> float | None:
         """Nothing waits for its time here."""
         return None
@@ -203,6 +223,7 @@ class ListRunner:
         self._journal = Journal(self._directory)
         self._reports = reports
         self._kept: list[int] = []
+        self._left = ""
         self._journal.tell("boot", number, sorted(TOLD & {*os.environ}), "only_in_the_parent" in sys.modules)
         code = self._directory / "boot.json"
         self._code: dict[str, Any] = json.loads(code.read_text()) if code.exists() else {}
@@ -234,8 +255,23 @@ class ListRunner:
             job(self, arg)
         self._kept.append(pk)
 
-    def tidy(self) -> None:
-        """Nothing is left behind here."""
+    def bounds(self, pk: int) -> Bounds:
+        """Return the limits that the file `bounds.json` says."""
+        file = self._directory / "bounds.json"
+        return Bounds(**json.loads(file.read_text())) if file.exists() else NO_BOUNDS
+
+    def interrupt(self, why: Interrupt) -> None:
+        """Raise in the job that is running."""
+        raise Interrupted(why.name)
+
+    def log_reopened(self) -> None:
+        """Note it."""
+        self._journal.tell("log reopened")
+
+    def tidy(self) -> str:
+        """Say what a job left behind."""
+        left, self._left = self._left, ""
+        return left
 
     def must_flush(self, *, more: bool) -> bool:
         """Record in batches."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spawnpool.states import ExitCode
 from tests.process.listpool import Does, key
 from tests.support import eventually, fds_of, processes_of
 
@@ -46,14 +47,14 @@ def test_a_boot_that_ends_the_process_is_told_with_its_code(pool: Callable[..., 
     """Also code 0: a worker that leaves before it was ready could not boot."""
     ending = pool(workers=1, boot={"exit": code})
     ending.wait_log(f"exited with code {code}").wait_log("before it was ready; next try in 1 s")
-    ending.stop()
+    ending.stop(expect=ExitCode.BOOT_FAILED)
 
 
 def test_m7_an_interpreter_that_ends_at_once_does_not_hang_the_spawn(pool: Callable[..., Pool]) -> None:
     """What is pickled into the pipe that nobody reads is small: the spawn returns and backs off."""
     lame = pool(workers=1, twists={"lame_interpreter": True})
     lame.wait_log("exited with code 0", 5).wait_log("next try in 2 s", 5)
-    lame.stop(timeout_s=5)
+    lame.stop(expect=ExitCode.BOOT_FAILED, timeout_s=5)
 
 
 def test_fault_50_every_single_spawn_may_fail_and_nothing_is_lost(pool: Callable[..., Pool]) -> None:
@@ -87,7 +88,7 @@ def test_fault_44_at_any_limit_on_descriptors_a_spawn_works_or_backs_off(pool: C
     if not poor.idle():
         poor.wait_log("Too many open files (the limit on open files or on processes); next try in 1 s")
         eventually(lambda: not poor.idle() and len(processes_of(poor.pid)) <= 1, 5, "at most a tracker", poor.picture)
-    poor.stop()
+    poor.stop(expect=ExitCode.OK if poor.events("boot") else ExitCode.BOOT_FAILED)
 
 
 def test_failed_spawns_leak_no_descriptors(pool: Callable[..., Pool]) -> None:
@@ -96,12 +97,12 @@ def test_failed_spawns_leak_no_descriptors(pool: Callable[..., Pool]) -> None:
     before = len(fds_of(poor.pid))
     poor.wait_log("next try in 4 s")
     eventually(lambda: len(fds_of(poor.pid)) <= before, what="no more descriptors than after the first failure")
-    poor.stop()
+    poor.stop(expect=ExitCode.BOOT_FAILED)
 
 
 def test_a_term_during_back_off_ends_it_at_once(pool: Callable[..., Pool]) -> None:
     """Nobody waits for the next try."""
     broken = pool(workers=1, boot={"fail": "broken"}).wait_log("next try in 2 s")
     began = time.monotonic()
-    broken.stop()
+    broken.stop(expect=ExitCode.BOOT_FAILED)
     assert time.monotonic() - began < 1.5

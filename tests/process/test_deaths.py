@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def test_m1_kill_9_of_an_idle_worker_50_times_leaves_the_others_working(pool: Callable[..., Pool]) -> None:
     """No lock is shared that a killed reader could keep."""
-    poor = pool().ready()
+    poor = pool(restarts_max=1000).ready()
     steady, *_ = poor.workers()
     for _ in range(50):
         victim = next(pid for pid in reversed(poor.workers()) if pid != steady)

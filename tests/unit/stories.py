@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spawnpool import events as e
-from spawnpool.limits import RELOADABLE, Limits
-from spawnpool.reports import Kind
+from spawnpool.limits import Limits
 from tests.unit.world import World
 
 if TYPE_CHECKING:
-    from tests.unit.world import Puppet
+    from tests.unit.puppet import Job, Puppet
 
 
 def on_duty(workers: int = 2, keys: int = 0, fixed: frozenset[str] = frozenset(), **limits: float) -> World:
@@ -30,8 +29,7 @@ def boot_all(world: World) -> None:
 
 def boot(world: World, puppet: Puppet, **limits: float) -> None:
     """Let one worker become ready, with what it read from the settings."""
-    for name, value in limits.items():
-        puppet.say(Kind.LIMIT, int(value * 1000), RELOADABLE.index(name))
+    puppet.settings.update(limits)
     world.act(puppet, 0)
     world.deliver(puppet)
 
@@ -43,6 +41,23 @@ def start(world: World, puppet: Puppet) -> None:
             world.act(puppet, 0)
     assert puppet.running is not None, "there is nothing to start"
     world.deliver(puppet)
+
+
+def at_work(job: Job, workers: int = 1, **limits: float) -> World:
+    """Return a world in which worker 1 has begun such a job, as key 1."""
+    world = on_duty(workers, 0, frozenset(), **limits)
+    world.jobs[1] = job
+    world.add_keys(1)
+    world.feed(e.Woken())
+    start(world, world.puppets[1])
+    return world
+
+
+def wait_until(world: World, at: float) -> None:
+    """Let time pass up to a moment, at the pace of the machine's own deadlines; nobody does anything meanwhile."""
+    while (deadline := world.machine.next_deadline()) is not None and deadline <= at:
+        world.tick_to_deadline()
+    world.tick(at - world.now)
 
 
 def finish(world: World, puppet: Puppet) -> None:

@@ -27,7 +27,7 @@ def test_failed_boots_back_off_up_to_a_minute() -> None:
     world = World(Limits(workers=1))
     world.tick()
     for _ in range(8):
-        world.fail_boot(next(iter(world.puppets.values())))
+        next(iter(world.puppets.values())).fail_boot()
         world.reap()
         while not world.puppets:
             world.tick_to_deadline()
@@ -36,15 +36,19 @@ def test_failed_boots_back_off_up_to_a_minute() -> None:
     assert any("could not boot: ImportError: no module; next try in 60 s" in text for text in world.said)
 
 
-def test_a_boot_that_hangs_is_killed_at_its_deadline_and_backs_off() -> None:
-    """STARTING has a limit of its own: boot_timeout_s."""
+@pytest.mark.parametrize(("stubborn", "ends_at", "code"), [(False, 1007, -6), (True, 1009, -9)])
+def test_s9_a_boot_that_hangs_is_ended_at_its_deadline_and_backs_off(
+    *, stubborn: bool, ends_at: float, code: int
+) -> None:
+    """BOOTING has a limit of its own, boot_timeout_s, and the ladder follows: where it hung is worth knowing."""
     world = World(Limits(workers=1, boot_timeout_s=7))
     world.tick()
-    world.puppets[1].stubborn = True
+    world.puppets[1].stubborn = stubborn
     while world.puppets[1].code is None:
         world.tick_to_deadline()
-    assert world.now == 1007
+    assert (world.now, world.puppets[1].code) == (ends_at, code)
     world.reap()
+    assert any("could not boot: not ready after 7 s; next try in 1 s" in text for text in world.said)
     world.tick(0.9)
     assert len(world.spawns) == 1
     world.tick(0.1)
@@ -192,7 +196,7 @@ def test_a_drain_lets_running_keys_finish_and_gives_the_rest_back() -> None:
 
 
 def test_a_drain_ends_a_booting_worker_at_once() -> None:
-    """It holds nothing: there is nothing to wait for."""
+    """It holds nothing and nobody wants to know where it is: SIGKILL, not the ladder."""
     world = World(Limits(workers=1))
     world.tick()
     world.feed(e.StopAsked(StopReason.DRAIN))
@@ -276,8 +280,8 @@ def lane_of_three() -> Machine:
 
 @pytest.mark.parametrize(
     "report",
-    [Report(Kind.STARTED, 2), Report(Kind.SETTLED, 1), Report(Kind.LIMIT, 5, 99)],
-    ids=["started out of turn", "settled before it started", "a limit that does not exist"],
+    [Report(Kind.STARTED, 2), Report(Kind.SETTLED, 1), Report(Kind.LIMIT, 5, 99), Report(Kind.BOUNDS, text="nan 1 1")],
+    ids=["started out of turn", "settled before it started", "a limit that does not exist", "bounds of no job"],
 )
 def test_m5_a_worker_that_says_what_cannot_be_is_ended(report: Report) -> None:
     """It is replaced, its keys are accounted for, nobody else is touched."""

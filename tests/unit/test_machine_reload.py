@@ -60,7 +60,7 @@ def test_a_reload_is_refused_when_the_new_code_cannot_boot() -> None:
     """The old workers stay and nothing is tried again by itself."""
     world = on_duty(2)
     world.feed(e.ReloadAsked())
-    world.fail_boot(world.puppets[3])
+    world.puppets[3].fail_boot()
     world.reap()
     world.tick(100)
     assert (serving(world), world.machine.state) == ({1, 2}, SupervisorState.RUNNING)
@@ -73,7 +73,7 @@ def test_a_reload_asked_for_during_one_that_is_refused_is_tried() -> None:
     world = on_duty(1)
     world.feed(e.ReloadAsked())
     world.feed(e.ReloadAsked())
-    world.fail_boot(world.puppets[2])
+    world.puppets[2].fail_boot()
     world.reap()
     boot_all(world)
     assert serving(world) == {3}
@@ -144,3 +144,45 @@ def test_a_reload_is_left_out_while_stopping() -> None:
     world.feed(e.StopAsked(StopReason.DRAIN))
     world.feed(e.ReloadAsked())
     assert len(world.spawns) == 1
+
+
+def test_a_reload_tells_how_it_ended_whatever_its_end() -> None:
+    """Whoever waits for it learns that it is done, refused and why, or given up for a stop."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    boot_all(world)
+    world.feed(e.ReloadAsked())
+    world.puppets[3].fail_boot()
+    world.reap()
+    world.feed(e.ReloadAsked())
+    world.stop(StopReason.DRAIN)
+    assert [(end.ok, end.words) for end in world.reloads] == [
+        (True, "reload done: 1 worker on the new code"),
+        (False, "reload refused, the old workers stay: the new worker could not boot: ImportError: no module"),
+        (False, "the reload was given up: the supervisor is stopping"),
+    ]
+
+
+def test_a_reload_that_is_refused_in_its_middle_says_how_far_it_came() -> None:
+    """Some run the new code by then; all serve."""
+    world = on_duty(2)
+    world.feed(e.ReloadAsked())
+    boot_all(world)
+    world.puppets[4].fail_boot()
+    world.reap()
+    assert serving(world) == {2, 3}
+    assert "reload refused after 1 of 2 workers, the old workers stay" in world.reloads[0].words
+
+
+def test_a_reload_whose_worker_hangs_in_its_boot_is_refused_at_the_deadline() -> None:
+    """By the ladder, which says where it hung; the old one serves all the time."""
+    world = on_duty(1, keys=1, boot_timeout_s=9)
+    start(world, world.puppets[1])
+    world.feed(e.ReloadAsked())
+    world.puppets[2].stubborn = True
+    while not world.reloads:
+        world.tick_to_deadline()
+        world.reap()
+    assert world.now == 1011
+    assert "could not boot: not ready after 9 s" in world.reloads[0].words
+    assert serving(world) == {1}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.errors import BrokenReport
-from spawnpool.member import Member
+from spawnpool.member import DOUBT_S, Member
 from spawnpool.states import WorkerState
 
 
@@ -21,8 +22,8 @@ def busy(*pks: int, begun: int = 0) -> Member:
 def test_settling_a_key_settles_all_before_it() -> None:
     """One report accounts for a batch."""
     member = busy(1, 2, 3, begun=2)
-    assert member.settle(2, 3.0) == 2
-    assert (list(member.window), member.started, member.returned) == ([3], 0, True)
+    assert member.settle(2, 3.0) == [1, 2]
+    assert (list(member.window), member.started, member.returned, member.done) == ([3], 0, True, 2)
 
 
 def test_settling_an_earlier_key_leaves_the_running_one() -> None:
@@ -72,3 +73,35 @@ def test_a_worker_is_free_only_when_it_could_begin_right_now() -> None:
     recalled.take_back(1)
     assert not recalled.free
     assert not Member(1, 1, 0, WorkerState.BOOTING, None).free
+
+
+def test_a_key_that_begins_has_its_own_limits_and_no_history() -> None:
+    """What was told last holds from the next start on; whatever was done about the key before is over."""
+    member = busy(1, 2, 3, begun=1)
+    member.bounds = Bounds(5, 3, 7)
+    assert (member.held_to, member.patience_until) == (NO_BOUNDS, None)
+    member.begin(2, 10.0)
+    assert (member.held_to, member.patience_until) == (Bounds(5, 3, 7), 15.0)
+    member.cancelled, member.interrupted, member.bounds = True, Interrupt.TIMEOUT, NO_BOUNDS
+    member.begin(3, 20.0)
+    assert (member.cancelled, member.interrupted, member.patience_until) == (False, Interrupt.NONE, None)
+
+
+def test_a_worker_that_runs_nothing_should_say_something_now_and_then() -> None:
+    """A free one in time, one that may wait for its source in twice the time, a busy one never, a doubted one soon."""
+    member = busy()
+    member.heard_at = 100.0
+    assert member.silent_at(25) == 125
+    member.sent([1], 110.0)
+    assert member.silent_at(25) == 150
+    member.begin(1, 120.0)
+    assert member.silent_at(25) is None
+    member.returned = True
+    assert member.silent_at(25) == 150
+    member.settle(1, 130.0)
+    member.doubted_at = 131.0
+    assert (member.doubted, member.silent_at(25)) == (True, 131.0 + DOUBT_S)
+    member.heard_at = 131.0  # what it said had waited to be read
+    assert (member.doubted, member.silent_at(25)) == (False, 156.0)
+    member.state = WorkerState.LEAVING
+    assert member.silent_at(25) is None

@@ -1,71 +1,30 @@
 """A world for the machine to live in: workers, lanes, permits, a source and a shell, all pure and made of data.
 
-`World` performs the machine's actions as the real shell does, and checks after every step what must always hold.
-Every choice is an integer that comes from outside, so that a list of integers is a whole schedule.
+`World` performs the machine's actions as the real shell does; what must always hold is checked after every step, the
+accounts of keys here and the rest in `laws.py`. Every choice is an integer that comes from outside, so that a list of
+integers is a whole schedule.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from itertools import count as count_from
 from typing import TYPE_CHECKING, Any
 
 from spawnpool import events as e
 from spawnpool.machine import Machine
-from spawnpool.reports import Kind, Report
-from spawnpool.states import ExitCode, StopReason, SupervisorState, WorkerState
+from spawnpool.states import StopReason
+from tests.unit.laws import Laws
+from tests.unit.puppet import PLAIN, Job, Puppet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from spawnpool.drain import DrainReport
     from spawnpool.limits import Limits
 
-LIVING = (WorkerState.BOOTING, WorkerState.SERVING)
-ENDS_AT = list(SupervisorState).index(SupervisorState.DRAINING)
-RELOADS = (SupervisorState.STARTING, SupervisorState.RELOADING)
 MAX_ATTEMPTS = 3
 ENDLESS = 1000
-
-
-@dataclass(slots=True)
-class Puppet:
-    """One worker process with its lanes; what it does next is chosen from outside."""
-
-    wid: int
-    number: int
-    lane: deque[tuple[int, list[int]] | None] = field(default_factory=deque)
-    permits: int = 0
-    pipe: list[Report] = field(default_factory=list)
-    epoch: int = 0
-    hand: deque[int] = field(default_factory=deque)
-    running: int | None = None
-    unsettled: list[int] = field(default_factory=list)
-    settled: set[int] = field(default_factory=set)
-    ready: bool = False
-    stubborn: bool = False
-    """Neither works nor listens; only SIGKILL helps."""
-    code: int | None = None
-    """Its exit code once it is dead."""
-
-    def say(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
-        """Put a report into the pipe, where it waits for the supervisor to read it."""
-        self.pipe.append(Report(kind, key, amount, text))
-
-    def flush(self, took_us: int) -> None:
-        """Record what was run and say so."""
-        self.say(Kind.RETURNED)
-        if self.unsettled:
-            self.settled.update(self.unsettled)
-            self.say(Kind.SETTLED, self.unsettled[-1], took_us)
-            self.unsettled.clear()
-
-    def settle_behind(self) -> None:
-        """Record the oldest key while a later one is running, as a recorder's helper thread does."""
-        if self.code is None and not self.stubborn and len(self.unsettled) > 1:
-            pk = self.unsettled.pop(0)
-            self.settled.add(pk)
-            self.say(Kind.SETTLED, pk, 100)
 
 
 class World:
@@ -80,7 +39,13 @@ class World:
     def __init__(self, limits: Limits, keys: int = 0, fixed: frozenset[str] = frozenset()) -> None:
         self.now = 1000.0
         self.machine = Machine(limits, self.now, fixed)
+        self.laws = Laws(self.machine)
         self.puppets: dict[int, Puppet] = {}
+        self.jobs: dict[int, Job] = {}
+        self.kinds: Sequence[Job] = (PLAIN,)
+        """What keys do that are not in `jobs`, in turn."""
+        self.settings: dict[str, float] = {}
+        """What a worker that boots from now on reads."""
         self.waiting: deque[int] = deque(range(1, keys + 1))
         self.last_key = keys
         self.claimed: dict[int, int | None] = {}  # key -> the worker that began it
@@ -89,6 +54,12 @@ class World:
         self.late_claim: int | None = None
         self.source_down = self.spawn_fails = self.answers_late = False
         self.code: int | None = None
+        self.report: DrainReport | None = None
+        self.orders: list[e.Order] = []
+        self.lost: list[e.Lose] = []
+        self.reloads: list[e.ReloadEnded] = []
+        self.cancel_wanted: set[int] = set()
+        """What the source says when it is asked who is cancelled."""
         self.spawns: list[tuple[float, int]] = []
         self.said: list[str] = []
         self.answers: deque[e.Event] = deque()
@@ -105,6 +76,11 @@ class World:
             e.Release: self._release,
             e.Lose: self._lose,
             e.Finish: self._finish,
+            e.Order: self._order,
+            e.Measure: lambda action: self._measure(action.wid),
+            e.Check: lambda action: self._check(),
+            e.LookForCancelled: self._look_for_cancelled,
+            e.ReloadEnded: self.reloads.append,
             e.Say: lambda action: self.said.append(action.text),
         }
 
@@ -118,14 +94,13 @@ class World:
                 break
             assert count < ENDLESS, f"the machine and its shell talk to each other for ever, at last of {event}"
             event = self.answers.popleft()
-            before = self.machine.state, self.machine.reason
+            self.laws.before(event, self.now)
             self.lost_in_step = set()
             for action in self.machine.step(event, self.now):
-                assert before[0] is not SupervisorState.STOPPED, f"{action} after the end"
+                self.laws.action(action, self.now)
                 if performer := self.performers.get(type(action)):
                     performer(action)
-            self._check_urgency(*before)
-            self._check_workers()
+            self.laws.after(event, self.now)
             self._check_accounts(event)
 
     def tick(self, seconds: float = 0.0) -> None:
@@ -180,7 +155,11 @@ class World:
         if self.spawn_fails:
             self.answers.append(e.SpawnFailed(action.wid, "no descriptors"))
         else:
-            self.puppets[action.wid] = Puppet(action.wid, action.number)
+            self.puppets[action.wid] = Puppet(action.wid, action.number, self.job_of, self._begin, dict(self.settings))
+
+    def _begin(self, wid: int, pk: int) -> None:
+        assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
+        self.claimed[pk] = wid
 
     def _send(self, action: e.Send) -> None:
         assert self.machine.reason is StopReason.NONE, "a stopping supervisor sends"
@@ -222,7 +201,28 @@ class World:
             self.lost_in_step.add(pk)
             self.waiting.append(pk)
 
+    def _order(self, action: e.Order) -> None:
+        self.orders.append(action)
+        puppet = self.puppets[action.wid]
+        puppet.card = action.pk, action.why
+        puppet.must_look |= action.loudly
+
+    def _measure(self, wid: int) -> None:
+        puppet = self.puppets[wid]
+        if puppet.code is None:
+            self.answers.append(e.Measured(wid, puppet.rss_bytes))
+
+    def _check(self) -> None:
+        for wid in self.puppets:
+            self._measure(wid)
+
+    def _look_for_cancelled(self, _action: e.LookForCancelled) -> None:
+        if self.cancel_wanted and not self.source_down:
+            self.answers.append(e.CancelAsked(sorted(self.cancel_wanted)))
+            self.cancel_wanted.clear()
+
     def _lose(self, action: e.Lose) -> None:
+        self.lost.append(action)
         for loss in action.losses:
             wid = self.claimed.pop(loss.pk)
             assert wid == action.wid, f"{loss.pk} was not started by {action.wid} and is lost"
@@ -237,55 +237,21 @@ class World:
 
     def _finish(self, action: e.Finish) -> None:
         assert all(puppet.code is not None for puppet in self.puppets.values()), "it ends before its workers do"
-        self.code = action.code
+        self.code, self.report = action.code, action.report
 
-    # ---- what workers do
+    # ---- from outside
 
     def act(self, puppet: Puppet, choice: int) -> None:
         """Let a worker take its next small step."""
-        if puppet.code is not None or puppet.stubborn:
-            return
-        if not puppet.ready:
-            puppet.ready = True
-            puppet.say(Kind.READY)
-        elif puppet.running is not None:
-            puppet.running = None
-            if choice % 2 or not puppet.hand:
-                puppet.flush((100, 3000, 200_000)[choice % 3])
-        elif puppet.hand:
-            self._begin_next(puppet)
-        elif puppet.lane:
-            self._receive(puppet)
+        puppet.act(choice)
 
-    def _begin_next(self, puppet: Puppet) -> None:
-        if not puppet.permits:
-            puppet.flush(100)
-            puppet.epoch += 1
-            puppet.hand.clear()
-            puppet.say(Kind.EMPTIED, amount=puppet.epoch)
-            return
-        puppet.permits -= 1
-        pk = puppet.hand.popleft()
-        assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
-        self.claimed[pk] = puppet.wid
-        puppet.running = pk
-        puppet.unsettled.append(pk)
-        puppet.say(Kind.STARTED, pk)
+    def job_of(self, pk: int) -> Job:
+        """Return what a key does."""
+        return self.jobs.get(pk) or self.kinds[pk % len(self.kinds)]
 
-    def _receive(self, puppet: Puppet) -> None:
-        message = puppet.lane.popleft()
-        if message is None:
-            puppet.flush(100)
-            puppet.say(Kind.BYE)
-            puppet.code = 0
-        elif message[0] == puppet.epoch:
-            puppet.hand.extend(message[1])
-
-    def fail_boot(self, puppet: Puppet) -> None:
-        """Let a booting worker say that it cannot, and leave."""
-        if puppet.code is None and not puppet.ready:
-            puppet.say(Kind.FAILED, text="ImportError: no module")
-            puppet.code = ExitCode.BOOT_FAILED
+    def cancel(self, *pks: int) -> None:
+        """Let the source say, unasked, that keys are cancelled."""
+        self.feed(e.CancelAsked(pks))
 
     def add_keys(self, count: int) -> None:
         """Put new keys into the source."""
@@ -293,21 +259,6 @@ class World:
         self.last_key += count
 
     # ---- invariants
-
-    def _check_urgency(self, state: SupervisorState, reason: StopReason) -> None:
-        assert self.machine.reason >= reason, "urgency fell"
-        at, was = (list(SupervisorState).index(each) for each in (self.machine.state, state))
-        assert was < ENDS_AT or at >= was, f"{state} went back to {self.machine.state}"
-        assert (at >= ENDS_AT) == (self.machine.reason is not StopReason.NONE), "where and why contradict each other"
-
-    def _check_workers(self) -> None:
-        machine = self.machine
-        living = [member for member in machine.members.values() if member.state in LIVING]
-        serving = [member.number for member in living if member.serving]
-        assert len(serving) == len(set(serving)), "two workers serve in one place"
-        assert all(number <= machine.wanted for number in serving), "more workers serve than are wanted"
-        beside = len(living) - len({member.number for member in living})
-        assert beside <= (machine.state in RELOADS), "more workers than places"
 
     def _check_accounts(self, event: e.Event) -> None:
         held = list(self.machine.spare)

@@ -1,0 +1,109 @@
+"""What a supervisor and one worker share beside their lanes: one page of memory, and the last words of a crash.
+
+On the page the supervisor writes which job it wants to interrupt and why; a signal makes the worker look. So an
+interruption can never hit the job after the one that it is meant for. Behind the page faulthandler writes where every
+thread of the worker was when it crashed or was aborted; that needs no Python code to run any more.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+from multiprocessing.connection import Connection
+
+from spawnpool.bounds import Interrupt
+
+_PAGE_BYTES = mmap.PAGESIZE
+_LAYOUT = struct.Struct("<qII")  # key, why, how often the log files were reopened
+_STACK_BYTES_MAX = 8192
+_STACK_LINES_MAX = 40
+_FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)$')
+_OWN_FRAME = "/spawnpool/worker.py"
+
+
+class Card:
+    """The supervisor's side.
+
+    Raises:
+        OSError: the system is out of descriptors or memory.
+    """
+
+    def __init__(self) -> None:
+        self._end = Connection(os.memfd_create("jobsup-card", os.MFD_CLOEXEC))
+        os.ftruncate(self._end.fileno(), _PAGE_BYTES)
+        self._page = mmap.mmap(self._end.fileno(), _PAGE_BYTES)
+        self._reopened = 0
+
+    def worker_end(self) -> Connection:
+        """Return what the worker is spawned with; a `Connection`, since that carries a descriptor to a new process."""
+        return self._end
+
+    def write(self, key: int, why: Interrupt) -> None:
+        """Write down which key is to be interrupted, and why."""
+        before, _, _ = _LAYOUT.unpack_from(self._page)
+        # The worker may read at any moment: never a new key with an old reason.
+        for step in ((before, Interrupt.NONE), (key, Interrupt.NONE), (key, why)):
+            _LAYOUT.pack_into(self._page, 0, *step, self._reopened)
+
+    def log_reopened(self) -> None:
+        """Write down that the log file is to be opened anew."""
+        self._reopened += 1
+        key, why, _ = _LAYOUT.unpack_from(self._page)
+        _LAYOUT.pack_into(self._page, 0, key, why, self._reopened)
+
+    def last_words(self) -> str:
+        """Return what faulthandler wrote, "" if it had no reason to."""
+        return os.pread(self._end.fileno(), _STACK_BYTES_MAX, _PAGE_BYTES).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Throw it away."""
+        self._page.close()
+        self._end.close()
+
+
+class WorkerCard:
+    """The worker's side; keeps the descriptor for faulthandler.
+
+    Args:
+        end: what the worker was spawned with.
+    """
+
+    def __init__(self, end: Connection) -> None:
+        self._end = end
+        self._page = mmap.mmap(end.fileno(), _PAGE_BYTES, prot=mmap.PROT_READ)
+        os.lseek(end.fileno(), _PAGE_BYTES, os.SEEK_SET)
+
+    def fileno(self) -> int:
+        """Return the descriptor that faulthandler writes to."""
+        return self._end.fileno()
+
+    def read(self) -> tuple[int, Interrupt, int]:
+        """Return which key is to be interrupted, why, and how often the log files were reopened."""
+        key, why, reopened = _LAYOUT.unpack_from(self._page)
+        return key, Interrupt(why), reopened
+
+
+def stack_of(last_words: str) -> str:
+    """Return the Python stack of the thread that crashed, most recent call first; "" if it is not known.
+
+    Args:
+        last_words: what faulthandler wrote.
+    """
+    lines = last_words.splitlines()
+    start = next((n for n, line in enumerate(lines) if line.startswith("Current thread")), None)
+    if start is None:
+        start = next((n for n, line in enumerate(lines) if line.startswith(("Thread", "Stack"))), len(lines))
+    frames: list[str] = []
+    for line in lines[start + 1 : start + 1 + _STACK_LINES_MAX]:
+        if not line.startswith("  ") or _OWN_FRAME in line:
+            break
+        frames.append(line)
+    return "\n".join(frames)
+
+
+def place_of(stack: str) -> str:
+    """Return where a stack ends, as "file.py:12 in name"; "" if it says nothing."""
+    found = _FRAME.match(stack.partition("\n")[0])
+    return f"{found['file']}:{found['line']} in {found['name']}" if found else ""

@@ -1,0 +1,53 @@
+"""The state of a supervisor as data, for whoever asks on the control socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from spawnpool.hands import Hands
+from spawnpool.machine import Machine
+from spawnpool.memory import rss_bytes
+
+
+def workers_of(machine: Machine, hands: Mapping[int, Hands], now: float) -> list[dict[str, Any]]:
+    """Return one entry for each living worker: number, pid, state, job, for_s, waiting, rss_bytes."""
+    workers = []
+    for wid, member in machine.members.items():
+        if (held := hands.get(wid)) is None:
+            continue
+        running = member.running()
+        workers.append(
+            {
+                "number": member.number,
+                "pid": held.process.pid,
+                "state": member.state.value,
+                "job": running,
+                "for_s": None if running is None else round(now - member.started_at, 3),
+                "waiting": member.unstarted,
+                "rss_bytes": rss_bytes(held.process.pid),
+            }
+        )
+    return workers
+
+
+def snapshot(name: str, machine: Machine, hands: Mapping[int, Hands], now: float) -> dict[str, Any]:
+    """Return the state of everything that the machine and the processes know.
+
+    Args:
+        name: of the supervisor.
+        machine: what is decided.
+        hands: the worker processes, by wid.
+        now: the machine's time, in seconds.
+    """
+    return {
+        "name": name,
+        "pid": os.getpid(),
+        "state": machine.state.value,
+        "quiet": machine.quiet,
+        "degraded": machine.degraded or None,
+        "workers_wanted": machine.wanted,
+        "settled": machine.settled,
+        "workers": workers_of(machine, hands, now),
+    }
