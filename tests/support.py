@@ -179,7 +179,7 @@ class Supervisor:
 
     def wait_ready(self, timeout_s: float = 20) -> Self:
         """Wait until it says that its workers are ready."""
-        self.wait_log("ready", timeout_s)
+        self.wait_log("on duty", timeout_s)
         return self
 
     def wait_log(self, text: str, timeout_s: float = 10, *, count: int = 1) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from jobsup import limits
 from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from jobsup.tasks import MAX_ATTEMPTS_MAX, JobsupTask
 from jobsup.text import bounded, dump
@@ -55,6 +56,10 @@ class JobsupBackend(BaseTaskBackend):
             isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_ATTEMPTS_MAX
         ):
             raise InvalidTask(f"max_attempts is {attempts!r}: expected a whole number from 1 to {MAX_ATTEMPTS_MAX}.")
+        try:
+            limits.check(task)
+        except ValueError as error:
+            raise InvalidTask(str(error)) from error
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Insert a job; it exists when the caller's transaction commits and never did if that rolls back.
@@ -76,6 +81,7 @@ class JobsupBackend(BaseTaskBackend):
             arguments=arguments,
             run_after=task.run_after,
             max_attempts=getattr(task, "max_attempts", None),
+            limits=limits.text_of(task),
         )
         pk, enqueued_at = self.store.enqueue(row)
         result = new_result(task, pk, enqueued_at, arguments)
@@ -91,10 +97,8 @@ class JobsupBackend(BaseTaskBackend):
         from jobsup.errors import TaskNotFound
         from jobsup.results import result_of, task_of
 
-        text = str(result_id)
-        # int() alone would also take " 1", "1_0" and 1.5 for ids.
-        pk = int(text) if text.isascii() and text.isdigit() and len(text) <= _PK_DIGITS_MAX else 0
-        found = self.store.get(pk) if 0 < pk <= _PK_MAX else None
+        pk = pk_of(result_id)
+        found = self.store.get(pk) if pk is not None else None
         if found is None:
             raise TaskResultDoesNotExist(result_id)
         row, failures = found
@@ -102,3 +106,26 @@ class JobsupBackend(BaseTaskBackend):
             return result_of(task_of(row), row, failures)
         except TaskNotFound as error:
             raise TaskResultDoesNotExist(f"{result_id}: {error}") from error
+
+    def cancel(self, result_ids: Iterable[str]) -> list[str]:
+        """Cancel jobs; see `JobsupResult.cancel`.
+
+        Args:
+            result_ids: their ids; ids of no job are left out.
+
+        Returns:
+            Those that are cancelled now or going to be.
+        """
+        from jobsup.models import Status
+
+        pks = [pk for result_id in result_ids if (pk := pk_of(result_id)) is not None]
+        open_or_cancelled = (Status.RUNNING, Status.CANCELLED)
+        return [str(pk) for pk, status in self.store.cancel(pks).items() if status in open_or_cancelled]
+
+
+def pk_of(result_id: Any) -> int | None:
+    """Return the primary key that an id of a result stands for, None if it can be none."""
+    text = str(result_id)
+    # int() alone would also take " 1", "1_0" and 1.5 for ids.
+    pk = int(text) if text.isascii() and text.isdigit() and len(text) <= _PK_DIGITS_MAX else 0
+    return pk if 0 < pk <= _PK_MAX else None

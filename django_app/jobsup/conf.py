@@ -14,6 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 LEASE_MIN_S = 3.0
+WEEK_S = 7 * 86400
+MEMORY_MIN = 2**20
+MEMORY_MAX = 2**50
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE_PATTERN = re.compile(r"([0-9]{1,15})([KMGT]?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,17 @@ class Conf:
         notify: whether an enqueue wakes the supervisor by NOTIFY (PostgreSQL).
         crash_attempts: how many times a job whose task declares no `max_attempts` may be started, when its worker
             dies on it each time.
+        timeout_s: after how long a job is interrupted whose task declares nothing else; None for never.
+        timeout_grace_s: how long it may go on after that before its worker is ended.
+        memory_limit: how much memory a worker may have while it runs a job whose task declares nothing else, in bytes;
+            None for any.
+        max_jobs: after about how many jobs a worker is replaced; None for never.
+        max_rss: above how much memory a worker is replaced after its job, in bytes; None for never.
+        max_age_s: after about how long a worker is replaced; None for never.
+        cancel_ask_s: between asking a running job to end and interrupting it, when it is cancelled.
+        cancel_grace_s: how long it may go on after that before its worker is ended.
+        restarts: how many workers may die within `restarts_window_s` before they are replaced more slowly.
+        restarts_window_s: see `restarts`.
     """
 
     workers: int = 2
@@ -42,6 +58,16 @@ class Conf:
     run_dir: str | None = None
     notify: bool = True
     crash_attempts: int = 5
+    timeout_s: float | None = None
+    timeout_grace_s: float = 10.0
+    memory_limit: int | None = None
+    max_jobs: int | None = None
+    max_rss: int | None = None
+    max_age_s: float | None = None
+    cancel_ask_s: float = 1.0
+    cancel_grace_s: float = 10.0
+    restarts: int = 20
+    restarts_window_s: float = 60.0
 
     @property
     def node_name(self) -> str:
@@ -57,10 +83,18 @@ def worker_id(node: str, number: int, pid: int) -> str:
 _KEYS = {field.name.removesuffix("_s").upper(): field for field in fields(Conf)}
 _RANGES: dict[str, tuple[float, float]] = {
     "workers": (1, 1024),
-    "grace_s": (0, 7 * 86400),
+    "grace_s": (0, WEEK_S),
     "lease_s": (LEASE_MIN_S, 86400),
     "boot_timeout_s": (1, 86400),
     "crash_attempts": (1, 1000),
+    "timeout_s": (0.001, WEEK_S),
+    "timeout_grace_s": (0, WEEK_S),
+    "max_jobs": (1, 10**12),
+    "max_age_s": (1, 366 * 86400),
+    "cancel_ask_s": (0, 86400),
+    "cancel_grace_s": (0, 86400),
+    "restarts": (1, 10**6),
+    "restarts_window_s": (1, 86400),
 }
 
 
@@ -102,24 +136,59 @@ def checked(path: str, name: str, value: Any) -> Any:
         ImproperlyConfigured: it cannot be that.
     """
     default = getattr(Conf(), name)
+    if value is None and name in OPTIONAL:
+        return None
     if name == "notify":
         if not isinstance(value, bool):
             raise ImproperlyConfigured(f"{path} is {value!r}: expected True or False")
-    elif name in ("name", "node", "run_dir"):
-        if value is None and default is None:
-            return None
+        return value
+    if name in ("name", "node", "run_dir"):
         if not isinstance(value, str):
             raise ImproperlyConfigured(f"{path} is {value!r}: expected a string")
-        if name != "run_dir":
-            check_name(path, value)
-    else:
-        whole = isinstance(default, int)
-        if isinstance(value, timedelta) and not whole:
-            value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            expected = "a whole number" if whole else "seconds or a timedelta"
-            raise ImproperlyConfigured(f"{path} is {value!r}: expected {expected}")
+        return value if name == "run_dir" else check_name(path, value)
+    try:
+        if name in ("memory_limit", "max_rss"):
+            return size(value)
         low, high = _RANGES[name]
-        if not low <= value <= high:
-            raise ImproperlyConfigured(f"{path} is {value!r}: must lie between {low:g} and {high:g}")
+        if name in WHOLE or isinstance(default, int):
+            return number(value, low, high, whole=True)
+        return number(value, low, high)
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"{path} is {value!r}: {error}") from error
+
+
+WHOLE = ("max_jobs",)
+OPTIONAL = tuple(field.name for field in fields(Conf) if getattr(Conf(), field.name) is None)
+"""What may be None."""
+
+
+def number(value: Any, low: float, high: float, *, whole: bool = False) -> Any:
+    """Return a whole number, or a duration in seconds, which may be given as a timedelta.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is out of its range.
+    """
+    if isinstance(value, timedelta) and not whole:
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError("expected a whole number" if whole else "expected seconds or a timedelta")
+    if not low <= value <= high:
+        raise ValueError(f"must lie between {low:g} and {high:g}")
     return value
+
+
+def size(value: Any) -> int:
+    """Return a size in bytes, which may be given as "512M"; the units are K, M, G and T, powers of 1024.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is below 1M, or no machine has so much.
+    """
+    found = _SIZE_PATTERN.fullmatch(value.strip()) if isinstance(value, str) else None
+    count = int(found[1]) * _UNITS[found[2].upper()] if found else value
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError('expected bytes or a size such as "512M"')
+    if not MEMORY_MIN <= count <= MEMORY_MAX:
+        raise ValueError("must lie between 1M and 1024T")
+    return count

@@ -13,3 +13,19 @@ class WorkerLost(JobsupError):
 
 class TaskNotFound(JobsupError):
     """The path of a job leads to no task."""
+
+
+class JobInterrupted(BaseException):
+    """The job is to end now: raised in the job itself; no `Exception`, so that `except Exception` lets it through."""
+
+
+class JobTimeout(JobInterrupted):
+    """The job has used up its time-out."""
+
+
+class JobCancelled(JobInterrupted):
+    """The job was cancelled."""
+
+
+class MemoryLimitExceeded(JobsupError):
+    """The worker was ended, since it used more memory than the job may have."""

@@ -35,6 +35,8 @@ class Job(models.Model):
     """JSON, {"args": [...], "kwargs": {...}}. Text, since jsonb refuses NUL and lone surrogates and reorders keys."""
     run_after = models.DateTimeField(null=True)
     max_attempts = models.SmallIntegerField(null=True)
+    limits = models.TextField(null=True)  # noqa: DJ001  # NULL: the task declares none
+    """JSON of the task's own timeout (s), timeout_grace (s) and memory_limit (bytes), as far as it declares them."""
     attempt = models.SmallIntegerField(default=0)
     """Number of the present or latest attempt; counted up by the claim, down again when it was never started."""
     claimed_by = models.BigIntegerField(null=True)
@@ -46,6 +48,10 @@ class Job(models.Model):
     """When the first attempt began."""
     last_attempted_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    cancel_asked_at = models.DateTimeField(null=True)
+    """When its cancellation was asked for; while it is RUNNING its supervisor sees to that."""
+    left_behind = models.TextField(null=True)  # noqa: DJ001  # NULL: nothing
+    """What the job left to the next one in its worker, in words."""
     result = models.TextField(null=True)  # noqa: DJ001  # NULL: there is none; "null" is the result None as JSON
 
     class Meta:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.utils.module_loading import import_string
 
+from jobsup import limits
 from jobsup.compat import Task, TaskError, TaskResult, TaskResultStatus
-from jobsup.errors import TaskNotFound
+from jobsup.errors import JobCancelled, TaskNotFound
 from jobsup.models import FailedAttempt, Status
 from jobsup.sql import LoadedRow
+from jobsup.text import class_path
 
 _SHOWN = {
     Status.READY: TaskResultStatus.READY,
@@ -23,6 +26,30 @@ _SHOWN = {
     Status.FAILED: TaskResultStatus.FAILED,
     Status.CANCELLED: TaskResultStatus.FAILED,
 }
+
+
+CANCELLED = class_path(JobCancelled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsupResult(TaskResult):  # type: ignore[type-arg,misc,unused-ignore]
+    """A result whose job can be cancelled."""
+
+    def cancel(self) -> bool:
+        """Cancel the job: at once if it waits, and for certain, from any machine, if it runs; joins the transaction.
+
+        A job that runs is asked to end, then interrupted by `jobsup.JobCancelled`, then its worker is ended; the
+        setting JOBSUP says after how long. `refresh()` tells how it ended.
+
+        Returns:
+            True if the job is cancelled or going to be, False if it had ended before.
+        """
+        backend: Any = self.task.get_backend()
+        return bool(backend.cancel([self.id]))
+
+    async def acancel(self) -> bool:
+        """Do as `cancel`."""
+        return await sync_to_async(self.cancel)()
 
 
 @lru_cache(maxsize=1024)
@@ -48,15 +75,19 @@ def task_of(row: LoadedRow) -> Any:
         TaskNotFound: the path leads to no task.
     """
     task = find_task(row.task)
-    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts)
-    declared = (task.priority, task.queue_name, task.run_after, task.backend, getattr(task, "max_attempts", None))
+    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts, row.limits)
+    declared = (
+        task.priority, task.queue_name, task.run_after, task.backend, getattr(task, "max_attempts", None),
+        limits.text_of(task),
+    )  # fmt: skip
     if own == declared:
         return task
     # Made field by field: a queue that was removed from the settings must not make its old results unreadable.
     copy = object.__new__(type(task))
     for field in fields(task):
         object.__setattr__(copy, field.name, getattr(task, field.name))
-    for name, value in zip(("priority", "queue_name", "run_after", "backend", "max_attempts"), own, strict=True):
+    names = ("priority", "queue_name", "run_after", "backend", "max_attempts")
+    for name, value in [*zip(names, own[:-1], strict=True), *limits.options_of(row.limits).items()]:
         if hasattr(task, name):
             object.__setattr__(copy, name, value)
     return copy
@@ -73,6 +104,12 @@ def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> A
     begun = bool(row.worker) and len(failures) < row.attempt
     if status is None:  # owned by a supervisor: RUNNING as soon as a worker is known to have begun
         status = TaskResultStatus.RUNNING if begun else TaskResultStatus.READY
+    errors = [
+        TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
+        for failure in failures
+    ]
+    if row.status == Status.CANCELLED and not (failures and failures[-1].exception_class_path == CANCELLED):
+        errors.append(TaskError(exception_class_path=CANCELLED, traceback="the job was cancelled while it waited"))
     result = _result(
         task,
         row.id,
@@ -83,10 +120,7 @@ def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> A
         started_at=row.started_at,
         last_attempted_at=row.last_attempted_at,
         finished_at=row.finished_at,
-        errors=[
-            TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
-            for failure in failures
-        ],
+        errors=errors,
         worker_ids=[failure.worker for failure in failures] + [row.worker] * begun,
     )
     if row.result is not None:
@@ -103,7 +137,7 @@ def _result(task: Any, pk: int, status: TaskResultStatus, arguments: str, backen
         "errors": [],
         "worker_ids": [],
     }
-    return TaskResult(
+    return JobsupResult(
         task=task, id=str(pk), status=status, args=given["args"], kwargs=given["kwargs"], backend=backend,
         **(empty | times),
     )  # fmt: skip

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -20,14 +21,18 @@ from django.utils import timezone
 
 from jobsup import conf, logs
 from jobsup.compat import TASKS_LOGGER, Task, TaskContext, TaskError, TaskResultStatus, task_finished, task_started
-from jobsup.hygiene import check_connections, tidy_connections
+from jobsup.errors import JobCancelled
+from jobsup.hygiene import Hygiene, check_connections
+from jobsup.interrupts import Interrupts, listen
+from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
 from jobsup.results import result_of, task_of
 from jobsup.sql import FinishRow, LoadedRow
 from jobsup.store import Failure, Outcome, Store
 from jobsup.text import class_path, dump, summary, traceback_text
-from jobsup.verdicts import after_exception
+from jobsup.verdicts import Verdict, after_exception
+from spawnpool.bounds import Bounds, Interrupt
 
 if TYPE_CHECKING:
     from spawnpool.source import Reports
@@ -56,6 +61,12 @@ class Runner:
         with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
             self._store.sql.connection.ensure_connection()
         self._recorder = Recorder(self._store, run, reports.settled)
+        self._defaults = defaults(self._conf)
+        self._interrupts = Interrupts()
+        listen(reports.asked_to_end)
+        self._hygiene = Hygiene(reports.note_crashes)
+        self._spoiled = ""  # why this process is fit for no further job
+        self._ended: tuple[LoadedRow, Ending, float, float] | None = None  # what ran last: with its start and end
         self._jobs: dict[int, tuple[LoadedRow, list[FailedAttempt]]] = {}
         self._senders: dict[str, type] = {}  # of signals, by backend
         self._rested = False
@@ -65,11 +76,7 @@ class Runner:
 
     def limits(self) -> Mapping[str, float]:
         """Return the limits that this fresh process reads from the settings."""
-        return {
-            "workers": self._conf.workers,
-            "grace_s": self._conf.grace_s,
-            "boot_timeout_s": self._conf.boot_timeout_s,
-        }
+        return pool_limits(self._conf)
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch the rows of a hand of keys by one query, over a new connection if the old one died."""
@@ -84,9 +91,23 @@ class Runner:
         job = self._jobs.get(pk)
         return f"job {pk}" if job is None else f"job {pk} {job[0].task}"
 
+    def bounds(self, pk: int) -> Bounds:
+        """Return the limits of a job."""
+        job = self._jobs.get(pk)
+        return bounds_of(None if job is None else job[0].limits, self._defaults)
+
+    def interrupt(self, why: Interrupt) -> None:
+        """Raise in the running job."""
+        self._interrupts.come(why)
+
+    def log_reopened(self) -> None:
+        """Take the new log file for what stdout and stderr should be."""
+        self._hygiene.streams_changed()
+
     def run(self, pk: int) -> None:
-        """Run one job and keep its outcome."""
+        """Run one job; `tidy` keeps its outcome."""
         self._recorder.guard()
+        self._interrupts.reset(self.bounds(pk))
         row, failures = self._jobs.pop(pk, (None, []))
         started_at = time.monotonic()
         if row is None or row.claimed_by != self._run or row.status != Status.RUNNING:
@@ -94,16 +115,16 @@ class Runner:
             self._recorder.keep(Entry(pk, None, started_at, started_at))
             self._at_once = True
             return
-        outcome, recorded = self._attempt(row, failures)
-        ended_at = time.monotonic()
-        self._recorder.keep(Entry(pk, outcome, started_at, ended_at, recorded))
-        self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
+        ending = self._attempt(row, failures)
+        self._ended = row, ending, started_at, time.monotonic()
 
     def _attempt(self, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Ending:
         """Run a job's function; return its outcome and what to do when that is recorded."""
         result = None
         logs.set_current(logs.CurrentJob(row.id, row.task, row.attempt))
         try:
+            if row.cancel_asked_at is not None:
+                _cancelled("before it began")
             now = timezone.now()
             task = task_of(row)
             row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
@@ -111,7 +132,14 @@ class Runner:
             result = result_of(task, row, failures)
             task_started.send_robust(sender, task_result=result)
             context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
-            payload = dump(task.call(*context, *result.args, **result.kwargs), "the result")
+            try:
+                self._interrupts.open()
+                value = task.call(*context, *result.args, **result.kwargs)
+            finally:
+                self._interrupts.close()
+            payload = dump(value, "the result")
+            if self._interrupts.delivered is Interrupt.CANCEL:
+                _cancelled("while it was running; it returned after that")
         except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
             return self._failed(row, result, error)
         finally:
@@ -136,16 +164,18 @@ class Runner:
         return outcome, recorded
 
     def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
-        verdict = after_exception(row.attempt, row.max_attempts)
+        cancelled = isinstance(error, JobCancelled) or self._interrupts.delivered is Interrupt.CANCEL
+        verdict = Verdict(Status.CANCELLED) if cancelled else after_exception(row.attempt, row.max_attempts)
         failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
         outcome = Outcome(
             FinishRow(row.id, row.attempt, verdict.status, None, self._worker, 0.0, 0.0, verdict.delay_s), failure
         )
 
         def recorded() -> None:
-            what = "failed" if verdict.status is Status.FAILED else f"failed, next attempt in {verdict.delay_s:g} s"
+            retried = verdict.status is Status.SCHEDULED
+            what = f"failed, next attempt in {verdict.delay_s:g} s" if retried else verdict.status.label
             self._log.warning("job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, summary(error))
-            if result is None or verdict.status is not Status.FAILED:
+            if result is None or retried:
                 return
             result.errors.append(
                 TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
@@ -159,10 +189,26 @@ class Runner:
 
         return outcome, recorded
 
-    def tidy(self) -> None:
-        """Drop the connections that the job left in the middle of something."""
-        for alias in tidy_connections():
-            self._log.warning("the connection %r was dropped: the job left it unusable or in a transaction", alias)
+    def tidy(self) -> str:
+        """Restore what the job left behind and keep its outcome; return why no further job may run here, if so."""
+        if self._ended is not None:
+            (row, (outcome, recorded), started_at, ended_at), self._ended = self._ended, None
+            if left := self._restore(f"job {row.id} {row.task}"):
+                outcome = replace(outcome, row=outcome.row._replace(left_behind=left))
+            self._recorder.keep(Entry(row.id, outcome, started_at, ended_at, recorded))
+            self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
+        return self._spoiled
+
+    def _restore(self, who: str) -> str:
+        """Restore what somebody left behind; return what that was, in words."""
+        leftovers = self._hygiene.restore()
+        if not leftovers:
+            return ""
+        words = leftovers.words()
+        self._log.warning("%s %s", who, words)
+        if leftovers.spoiled:
+            self._spoiled = f"{who} {words}"
+        return words
 
     def must_flush(self, *, more: bool) -> bool:
         """Tell whether outcomes must be recorded now."""
@@ -171,7 +217,7 @@ class Runner:
     def flush(self) -> None:
         """Record the outcomes that wait; what those who are told of it leave behind is tidied up too."""
         self._recorder.flush()
-        self.tidy()
+        self._restore("a receiver of task_finished")
 
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""
@@ -183,6 +229,26 @@ class Runner:
         """Record what waits and close every connection."""
         self._recorder.flush()
         connections.close_all()
+
+
+def pool_limits(settings: conf.Conf) -> dict[str, float]:
+    """Return what the settings say of the pool, by the names of `spawnpool.limits.Limits`."""
+    return {
+        "workers": settings.workers,
+        "grace_s": settings.grace_s,
+        "boot_timeout_s": settings.boot_timeout_s,
+        "cancel_ask_s": settings.cancel_ask_s,
+        "cancel_grace_s": settings.cancel_grace_s,
+        "max_jobs": settings.max_jobs or 0,
+        "max_rss_bytes": settings.max_rss or 0,
+        "max_age_s": settings.max_age_s or 0,
+        "restarts_max": settings.restarts,
+        "restarts_window_s": settings.restarts_window_s,
+    }
+
+
+def _cancelled(when: str) -> NoReturn:
+    raise JobCancelled(f"the job was cancelled {when}")
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
 
 from jobsup.conf import Conf, worker_id
+from jobsup.errors import JobCancelled, JobTimeout, MemoryLimitExceeded
 from jobsup.models import Job, Status
 from jobsup.sql import UnsupportedDatabase
-from jobsup.store import Account, LostAttempt, Store
+from jobsup.store import WORKER_LOST, Account, LostAttempt, Store
+from jobsup.text import class_path
 from spawnpool.errors import RunOver, SourceRefused, SourceUnavailable
 from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running
@@ -22,8 +24,21 @@ from spawnpool.states import Ended
 DUE_LOOK_S = 0.25
 """How late a scheduled job may be noticed while the workers never run out of ready ones."""
 
+CANCEL_LOOK_S = 5.0
+"""How late a cancellation may be noticed of which the wake-up was lost."""
+
+BACKLOG_MAX = 100_000
+"""How many ready jobs are counted for show; that takes about 10 ms."""
+
 BEATS_PER_LOOK = 6
 """Every how many beats all claims are looked at for owners that are over; the others cost two statements."""
+
+CAUSES = {
+    Ended.TIMED_OUT: class_path(JobTimeout),
+    Ended.OVER_MEMORY: class_path(MemoryLimitExceeded),
+    Ended.CANCELLED: class_path(JobCancelled),
+}
+"""The class that stands for each cause in a job's errors; `WORKER_LOST` for all others."""
 
 _log = logging.getLogger("jobsup.supervisor")
 
@@ -51,6 +66,7 @@ class DatabaseSource:
         self._look_at = 0.0  # when to look for scheduled jobs at the latest
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
+        self._cancel_look_at = 0.0
 
     @property
     def poll_interval_s(self) -> float:
@@ -123,6 +139,22 @@ class DatabaseSource:
         with self._reachable():
             self._store.mark_running(self._run, mark.pk, worker, mark.for_s)
 
+    def cancelled(self) -> Sequence[int]:
+        """Return our jobs whose cancellation was asked for; looks when that was told, and now and then in any case."""
+        now = time.monotonic()
+        told = self._store.sql.cancel_heard()
+        if not told and now < self._cancel_look_at:
+            return []
+        with self._reachable():
+            # Without wake-ups nobody tells: then each call looks.
+            self._cancel_look_at = now + (CANCEL_LOOK_S if self._conf.notify else 0.0)
+            return self._store.cancel_asked(self._run)
+
+    def backlog(self) -> int | None:
+        """Return how many jobs are ready, up to `BACKLOG_MAX`."""
+        with self._reachable():
+            return self._store.backlog(self._queues, BACKLOG_MAX)
+
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for the jobs of a worker that ended."""
         self._more = True
@@ -184,7 +216,15 @@ class DatabaseSource:
     def _attempts(self, losses: Sequence[Loss]) -> Iterator[LostAttempt]:
         for loss in losses:
             worker = worker_id(self._conf.node_name, loss.worker, loss.pid)
-            yield LostAttempt(loss.pk, worker, loss.tell("{job}"), loss.ran_s, at_once=loss.ended is Ended.STOPPED)
+            yield LostAttempt(
+                loss.pk,
+                worker,
+                loss.tell("{job}") + (f"\n\n{loss.stack}" if loss.stack else ""),
+                loss.ran_s,
+                at_once=loss.ended is Ended.STOPPED,
+                exception=CAUSES.get(loss.ended, WORKER_LOST),
+                by_a_limit=loss.ended.by_a_limit,
+            )
 
     def _recover(self) -> None:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering

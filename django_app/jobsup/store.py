@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import router, transaction
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, Q, QuerySet, When
+from django.db.models.functions import Coalesce
 
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.sql import Finished, FinishRow, LoadedRow, NewRow, statements
-from jobsup.verdicts import after_loss
+from jobsup.verdicts import Verdict, after_exception, after_loss
 
 WORKER_LOST = "jobsup.errors.WorkerLost"
 RECOVER_BATCH = 500
 OVER = ("stopped", "lost")
+AGAIN = (Status.READY, Status.SCHEDULED)
 KEEP_RUNS = timedelta(days=7)
 
 
@@ -43,7 +45,8 @@ class Outcome:
 class LostAttempt:
     """An attempt whose worker ended; `worker` and `ran_s` as far as they are known.
 
-    `words` are for the record; `{job}` in them stands for the job's name, number of attempt and all.
+    `words` are for the record; `{job}` in them stands for the job's name, number of attempt and all. `exception` is the
+    class that stands for the cause; with `by_a_limit` the job is judged as if it had raised that.
     """
 
     pk: int
@@ -51,6 +54,8 @@ class LostAttempt:
     words: str
     ran_s: float | None
     at_once: bool
+    exception: str = WORKER_LOST
+    by_a_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,30 @@ class Store:
                 failures[failure.job_id].append(failure)
         return [(row, failures[row.id]) for row in rows]
 
+    def cancel(self, pks: Sequence[int]) -> dict[int, Status]:
+        """Cancel jobs: at once what no supervisor has, and for the rest ask its supervisor; joins the transaction.
+
+        Returns:
+            The status of each of them that exists: CANCELLED, RUNNING where it was asked for, or how it had ended.
+        """
+        now = self.sql.now()
+        jobs = Job.objects.using(self.alias).filter(pk__in=pks)
+        nobody_has_it = Q(status__in=AGAIN)
+        asked = jobs.filter(status__in=(*AGAIN, Status.RUNNING)).update(
+            cancel_asked_at=Coalesce(F("cancel_asked_at"), now),
+            finished_at=Case(When(nobody_has_it, then=now), default=F("finished_at")),
+            status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status")),
+        )
+        statuses = self.statuses(pks)
+        if asked and Status.RUNNING in statuses.values() and self._notify:
+            self.sql.notify("cancel")
+        return statuses
+
+    def statuses(self, pks: Sequence[int]) -> dict[int, Status]:
+        """Return the status of each of these jobs that exists."""
+        jobs = Job.objects.using(self.alias).filter(pk__in=pks)
+        return {pk: Status(status) for pk, status in jobs.values_list("pk", "status")}
+
     # ---- for supervisors
 
     def begin_run(self, name: str, node: str, runfile: str, pid: int, lease_s: float) -> int:
@@ -145,7 +174,13 @@ class Store:
     def release(self, run: int, pks: Sequence[int]) -> None:
         """Give back jobs that were claimed and never started; their attempt is not counted."""
         jobs = Job.objects.using(self.alias).filter(pk__in=pks, claimed_by=run, status=Status.RUNNING)
-        if jobs.update(status=Status.READY, claimed_by=None, attempt=F("attempt") - 1):
+        asked = Q(cancel_asked_at__isnull=False)
+        if jobs.update(
+            finished_at=Case(When(asked, then=F("cancel_asked_at")), default=None),
+            status=Case(When(asked, then=Status.CANCELLED), default=Status.READY),
+            claimed_by=None,
+            attempt=F("attempt") - 1,
+        ):
             self._wake()
 
     def mark_running(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -160,7 +195,7 @@ class Store:
             jobs = Job.objects.using(self.alias).filter(pk__in=list(lost), claimed_by=run, status=Status.RUNNING)
             for job in jobs if self._locked(jobs) else ():
                 attempt = lost[job.pk]
-                verdict = after_loss(job.attempt, job.max_attempts, self._crash_attempts, at_once=attempt.at_once)
+                verdict = self._verdict(job, attempt)
                 worker = job.worker or attempt.worker
                 row = FinishRow(
                     job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s
@@ -168,10 +203,31 @@ class Store:
                 attempts_max = job.max_attempts or self._crash_attempts
                 account = Account(job.pk, job.task, job.attempt, attempts_max, verdict.status)
                 accounts.append(account)
-                outcomes.append(Outcome(row, Failure(WORKER_LOST, attempt.words.replace("{job}", str(account)))))
+                outcomes.append(
+                    Outcome(row, Failure(attempt.exception, attempt.words.replace("{job}", str(account), 1)))
+                )
             if outcomes:
                 self.finish(run, outcomes)
         return accounts
+
+    def _verdict(self, job: Job, attempt: LostAttempt) -> Verdict:
+        if job.cancel_asked_at is not None:
+            return Verdict(Status.CANCELLED)
+        if attempt.by_a_limit:
+            return after_exception(job.attempt, job.max_attempts)
+        return after_loss(job.attempt, job.max_attempts, self._crash_attempts, at_once=attempt.at_once)
+
+    def cancel_asked(self, run: int) -> list[int]:
+        """Return the jobs of a run whose cancellation was asked for."""
+        jobs = Job.objects.using(self.alias).filter(status=Status.RUNNING, claimed_by=run)
+        return list(jobs.filter(cancel_asked_at__isnull=False).values_list("pk", flat=True))
+
+    def backlog(self, queues: Sequence[str] | None, most: int) -> int:
+        """Return how many jobs are ready, counting up to `most`."""
+        jobs = Job.objects.using(self.alias).filter(status=Status.READY)
+        if queues is not None:
+            jobs = jobs.filter(queue__in=queues)
+        return jobs[:most].count()
 
     def recover(self, run: int, runfile: str, *, thorough: bool = True) -> list[Account]:
         """Take jobs from runs that are over without having given them back.
@@ -249,7 +305,7 @@ class Store:
                 unique_fields=["job", "attempt"],
                 update_fields=["worker", "started_at", "ended_at", "exception_class_path", "traceback"],
             )
-        if any(outcome.row.status in (Status.READY, Status.SCHEDULED) for outcome in failures.values()):
+        if any(outcome.row.status in AGAIN for outcome in failures.values()):
             self._wake()
         return self._accepted(run, rows, accepted)
 
@@ -257,6 +313,10 @@ class Store:
         """Return the jobs whose end stands: written now, or before by a commit whose answer was lost."""
         accepted = {end.pk for end in finished}
         ends = {(row.pk, row.attempt, int(row.status), row.result) for row in rows if row.pk not in accepted}
+        # What would be tried again is cancelled instead if that was asked for.
+        ends |= {
+            (pk, attempt, int(Status.CANCELLED), result) for pk, attempt, status, result in ends if status in AGAIN
+        }
         if ends:
             own = Job.objects.using(self.alias).filter(pk__in=[end[0] for end in ends], claimed_by=run)
             accepted |= {end[0] for end in own.values_list("pk", "attempt", "status", "result") if end in ends}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, overload
 
 from jobsup.compat import Task, task_backends
@@ -20,9 +20,16 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
         max_attempts: how many times a job may run at most, whatever ended the earlier runs. None: an exception ends
             the job at its first attempt, and only a violent death of its worker is followed by another one, at most
             `JOBSUP["CRASH_ATTEMPTS"]` in all.
+        timeout: after how long a run is interrupted by `jobsup.JobTimeout`, in seconds or as a timedelta. None here and
+            below: what the setting JOBSUP says; 0: no limit.
+        timeout_grace: how long it may go on after that before its worker is ended, likewise.
+        memory_limit: how much resident memory its worker may have, in bytes or as "512M", before it is ended.
     """
 
     max_attempts: int | None = None
+    timeout: float | timedelta | None = None
+    timeout_grace: float | timedelta | None = None
+    memory_limit: int | str | None = None
 
     def using(
         self,
@@ -32,6 +39,9 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
         run_after: datetime | None = None,
         backend: str | None = None,
         max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        timeout_grace: float | timedelta | None = None,
+        memory_limit: int | str | None = None,
     ) -> JobsupTask:
         """Return a task with some of its options changed."""
         given: dict[str, Any] = {
@@ -40,11 +50,14 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
             "run_after": run_after,
             "backend": backend,
             "max_attempts": max_attempts,
+            "timeout": timeout,
+            "timeout_grace": timeout_grace,
+            "memory_limit": memory_limit,
         }
         return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
-OPTIONS = frozenset({"max_attempts"})
+OPTIONS = frozenset({"max_attempts", "timeout", "timeout_grace", "memory_limit"})
 """The options that `JobsupTask` adds."""
 
 
@@ -60,6 +73,9 @@ def task(
     backend: str = "default",
     takes_context: bool = False,
     max_attempts: int | None = None,
+    timeout: float | timedelta | None = None,
+    timeout_grace: float | timedelta | None = None,
+    memory_limit: int | str | None = None,
 ) -> Callable[[Callable[..., Any]], JobsupTask]: ...
 
 

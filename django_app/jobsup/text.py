@@ -28,9 +28,9 @@ def bounded(text: str, chars_max: int = TRACEBACK_CHARS_MAX) -> str:
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def class_path(error: BaseException) -> str:
+def class_path(error: BaseException | type[BaseException]) -> str:
     """Return the dotted path of an exception's class, at most 255 characters."""
-    kind = type(error)
+    kind = error if isinstance(error, type) else type(error)
     return bounded(f"{kind.__module__}.{kind.__qualname__}")[:255]
 
 

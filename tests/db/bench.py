@@ -28,6 +28,13 @@ class Bench:
         """Take in what the runner reports."""
         self.settled_keys.append(pk)
 
+    def asked_to_end(self) -> bool:
+        """Nothing is cancelled here."""
+        return False
+
+    def note_crashes(self) -> None:
+        """The test run's own faulthandler stays."""
+
     def claim(self, limit: int = 100) -> list[int]:
         """Claim what is ready."""
         return self.store.claim(self.run, None, limit)

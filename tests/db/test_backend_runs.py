@@ -296,6 +296,7 @@ def test_p6_a_zombies_result_is_refused_and_the_heirs_counts(bench: Bench, caplo
     bench.store.claim(heir, None, 1)
     with signals() as heard:
         bench.runner.run(pk)
+        bench.runner.tidy()
         bench.runner.flush()
     assert "late result refused" in caplog.text
     assert "finished" not in [name for name, *_ in heard]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jobsup.models import Status
-from tests.system.jobs import ON_SQLITE, assert_nobody_owns_anything, assert_once, runs, status, wait_final, words
-from tests.testapp import nasty, tasks
+from tests.support import eventually, is_alive
+from tests.system.jobs import (
+    ON_SQLITE,
+    assert_nobody_owns_anything,
+    assert_once,
+    is_idle,
+    row,
+    runs,
+    status,
+    wait_final,
+    words,
+)
+from tests.testapp import nasty, spoilers, tasks
 
 if TYPE_CHECKING:
     from tests.databases import Database
@@ -25,10 +38,16 @@ def test_f34_d1_a_transaction_that_a_job_leaves_open_is_rolled_back_and_the_next
     last = tasks.effect.enqueue()
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
-        assert supervisor.log().count("the connection 'default' was dropped: the job left it unusable") == 2
+        log = supervisor.log()
     for job in jobs:
         job.refresh()
         assert job.status.name == "SUCCESSFUL"
+    # On SQLite the second one's transaction never began.
+    broken = "an open transaction" if database.vendor == "postgresql" else "autocommit off"
+    for job, found in ((jobs[0], "an open transaction"), (jobs[2], broken)):
+        assert row(job).left_behind == f"left behind: {found} on 'default' (restored)"
+        assert f"job {job.id} {row(job).task} left behind: {found}" in log
+    assert [row(job).left_behind for job in (first, jobs[1], jobs[3], last)] == [None] * 4
     assert runs(jobs[0]) == [], "its write was never committed"
     assert jobs[1].return_value == jobs[3].return_value == {"in_atomic_block": False, "autocommit": True}
     assert runs(first)[0].pid == runs(last)[0].pid
@@ -77,4 +96,127 @@ def test_f34_a_job_that_spoils_its_session_is_recorded_all_the_same(database: Da
     for job in (spoilt, after):
         job.refresh()
         assert (job.status.name, job.attempts) == ("SUCCESSFUL", 1)
+    assert_nobody_owns_anything()
+
+
+# -- each thing that a job may spoil ----------------------------------------------------------------------------------
+
+PUT_BACK = [*(way for way in spoilers.RESTORED if way != "waiting alarm"), "handlers"]
+"""An alarm that only the main thread has blocked does not wait in a worker: its other thread takes it, and it kills."""
+
+SESSIONS = {
+    "sqlite": {
+        "ATTACH ':memory:' AS other": "an attached database",
+        "PRAGMA cache_size = 5": "a PRAGMA",
+        "CREATE TEMP TABLE scratch (id int)": "a temporary table",
+    },
+    "postgresql": {
+        "SET search_path TO pg_catalog": "session settings",
+        "SET ROLE pg_monitor": "session settings",
+        "LISTEN elsewhere": "a LISTEN",
+        "CREATE TEMP TABLE scratch (id int)": "a temporary table",
+        "SELECT pg_advisory_lock(1)": "an advisory lock",
+        "PREPARE question AS SELECT 1": "a prepared statement",
+    },
+}
+
+
+def finish(database: Database, timeout_s: float = 60) -> str:
+    """Have one worker at a time run everything that is ready; return the log."""
+    with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
+        assert supervisor.wait(timeout_s) == 0
+        return supervisor.log()
+
+
+def found_by(result: Any) -> tuple[int, dict[str, Any]]:
+    """Return in which process a job looked around, and what it found."""
+    result.refresh()
+    found = dict(result.return_value)
+    return found.pop("pid"), found
+
+
+@ON_SQLITE
+def test_d9_s4_f32_f33_the_next_job_finds_its_worker_as_a_fresh_one_is(database: Database) -> None:
+    """The worker goes on, the record and the log of the job that spoiled it say what was put back."""
+    first = spoilers.look_around.enqueue()
+    jobs = [
+        (way, spoilers.spoil.enqueue(way), spoilers.look_around.enqueue(), spoilers.tell_stacks.enqueue())
+        for way in PUT_BACK
+    ]
+    log = finish(database)
+    pid, clean = found_by(first)
+    for way, spoilt, look, stacks in jobs:
+        told = row(spoilt).left_behind or ""
+        assert spoilers.RESTORED.get(way, ["a handler of SIGTERM"])[0] in told, f"{way}: {told}"
+        assert f"job {spoilt.id} tests.testapp.spoilers.spoil {told}" in log
+        assert found_by(look) == (pid, clean), way
+        stacks.refresh()
+        assert (row(look).left_behind, stacks.return_value) == (None, pid), way
+    assert_nobody_owns_anything()
+
+
+@ON_SQLITE
+def test_f33_a_worker_whose_signals_were_spoiled_leaves_when_it_is_asked_to(database: Database) -> None:
+    """Jobs took SIGTERM from it, blocked it, set alarms and have returned: it hears SIGTERM as before."""
+    jobs = [spoilers.spoil.enqueue(way) for way in ("handlers", "mask", "alarms", "abort")]
+    with database.supervisor("--workers", "1") as supervisor:
+        wait_final(supervisor, jobs, timeout_s=60)
+        [worker] = supervisor.workers()
+        eventually(lambda: is_idle(worker), 60, "an idle worker", supervisor.picture)
+        os.kill(worker, signal.SIGTERM)
+        eventually(lambda: not is_alive(worker), 60, "the end of the worker", supervisor.picture)
+        supervisor.stop(timeout_s=60)
+        assert "was killed" not in supervisor.log()
+    for job in jobs:
+        job.refresh()
+    assert {job.return_value for job in jobs} == {worker}
+
+
+@ON_SQLITE
+def test_m18_f32_f35_a_worker_that_cannot_be_put_right_is_replaced(database: Database) -> None:
+    """Its job is recorded and says why; the next job runs in another process, which is clean."""
+    first = spoilers.look_around.enqueue()
+    jobs = [(way, spoilers.spoil.enqueue(way), spoilers.look_around.enqueue()) for way in spoilers.SPOILED]
+    finish(database)
+    pid, clean = found_by(first)
+    for way, spoilt, look in jobs:
+        spoilt.refresh()
+        assert (spoilt.return_value, spoilt.attempts) == (pid, 1), way
+        told = row(spoilt).left_behind
+        assert told == f"left behind: {spoilers.SPOILED[way]} (the worker is replaced)", way
+        new_pid, found = found_by(look)
+        assert new_pid != pid, way
+        assert found == clean, way
+        pid = new_pid
+    assert_nobody_owns_anything()
+
+
+@ON_SQLITE
+def test_d9_f35_what_is_nothing_to_tell_costs_no_worker(database: Database) -> None:
+    """Coroutines, executors at rest, threads of libraries, and what a job put back itself."""
+    ways = [way for way in spoilers.FORGIVEN if way != "ending thread"]  # how soon it ends is up to the machine
+    jobs = [spoilers.spoil.enqueue(way) for way in ways for _ in range(3)]
+    assert "left behind" not in finish(database)
+    for job in jobs:
+        job.refresh()
+    assert len({job.return_value for job in jobs}) == 1
+    assert [row(job).left_behind for job in jobs] == [None] * len(jobs)
+
+
+def test_d9_f34_the_next_job_finds_a_session_without_marks(database: Database) -> None:
+    """The worker goes on with a new session; the job's record names the mark."""
+    statements = SESSIONS[database.vendor]
+    first = spoilers.look_around.enqueue()
+    jobs = [(sql, spoilers.spoil_session.enqueue(sql), spoilers.look_around.enqueue()) for sql in statements]
+    jobs += [
+        (way, spoilers.spoil.enqueue(way), spoilers.look_around.enqueue()) for way in ("transaction", "autocommit")
+    ]
+    finish(database)
+    pid, clean = found_by(first)
+    for what, spoilt, look in jobs:
+        if what in statements:
+            assert row(spoilt).left_behind == f"left behind: {statements[what]} on 'default' (restored)"
+        else:
+            assert "on 'default' (restored)" in (row(spoilt).left_behind or ""), what
+        assert found_by(look) == (pid, clean), what
     assert_nobody_owns_anything()

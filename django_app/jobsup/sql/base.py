@@ -23,7 +23,7 @@ ANY_QUEUE = """
 
 LOADED = (
     "id, task, queue, backend, priority, arguments, run_after, max_attempts, attempt, claimed_by, worker, status, "
-    "enqueued_at, started_at, last_attempted_at, finished_at, result"
+    "enqueued_at, started_at, last_attempted_at, finished_at, result, limits, cancel_asked_at"
 )
 
 
@@ -37,6 +37,7 @@ class NewRow(NamedTuple):
     arguments: str
     run_after: datetime | None
     max_attempts: int | None
+    limits: str | None = None
 
 
 class LoadedRow(NamedTuple):
@@ -59,6 +60,8 @@ class LoadedRow(NamedTuple):
     last_attempted_at: datetime | None
     finished_at: datetime | None
     result: str | None
+    limits: str | None = None
+    cancel_asked_at: datetime | None = None
 
 
 class FinishRow(NamedTuple):
@@ -73,6 +76,7 @@ class FinishRow(NamedTuple):
         started_ago_s: how long ago it began, in seconds; None if unknown.
         ended_ago_s: how long ago it ended, in seconds.
         delay_s: for a job that becomes scheduled: in how many seconds it is due.
+        left_behind: what it left to the next job, in words; None for nothing.
     """
 
     pk: int
@@ -83,6 +87,7 @@ class FinishRow(NamedTuple):
     started_ago_s: float | None
     ended_ago_s: float
     delay_s: float
+    left_behind: str | None = None
 
 
 class Finished(NamedTuple):
@@ -152,7 +157,10 @@ class Statements(ABC):
 
     @abstractmethod
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
-        """End attempts that this run still owns; what is not returned was refused."""
+        """End attempts that this run still owns; what is not returned was refused.
+
+        A job that would be tried again becomes cancelled if that was asked for.
+        """
 
     @abstractmethod
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -170,8 +178,12 @@ class Statements(ABC):
     def expire(self, run: int, runfile: str) -> int:
         """Declare those runs lost whose lease is over or whose run file this run holds; return how many."""
 
-    def notify(self) -> None:  # noqa: B027  # a vendor without wake-ups needs none
-        """Wake the supervisors at the commit: a job was put back."""
+    def notify(self, word: str = "") -> None:  # noqa: B027  # a vendor without wake-ups needs none
+        """Wake the supervisors at the commit: a job was put back, or "cancel": one was cancelled."""
+
+    def cancel_heard(self) -> bool:
+        """Tell whether a job may have been cancelled since the last call; always, where nobody could tell."""
+        return True
 
     def bound_waits(self) -> None:  # noqa: B027  # nothing to do where nothing waits for a network
         """Have this process's later connections give up on a silent server; for the supervisor."""

@@ -13,9 +13,9 @@ from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow, Stat
 # of a transaction once. It is a hint; the poll is the truth.
 INSERT = """
     WITH job AS (
-        INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, status, attempt,
-                                worker, enqueued_at)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, CASE WHEN %s::timestamptz > statement_timestamp() THEN 1 ELSE 0 END, 0,
+        INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, limits, status,
+                                attempt, worker, enqueued_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s::timestamptz > statement_timestamp() THEN 1 ELSE 0 END, 0,
                 '', statement_timestamp())
         RETURNING id, enqueued_at
     )
@@ -70,22 +70,23 @@ NEXT_DUE = """
 # JSON value: the server parses that about twice as fast as eight arrays of constants.
 FINISH = """
     UPDATE jobsup_job AS job SET
-        status = done.status, result = done.result, worker = done.worker,
+        status = CASE WHEN done.status < 2 AND job.cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
+        result = done.result, worker = done.worker, left_behind = done.left_behind,
         started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
         last_attempted_at = COALESCE(statement_timestamp() - make_interval(secs => done.started_ago_s),
                                      job.last_attempted_at),
-        finished_at = CASE WHEN done.status > 2
+        finished_at = CASE WHEN done.status > 2 OR job.cancel_asked_at IS NOT NULL
                       THEN statement_timestamp() - make_interval(secs => done.ended_ago_s) END,
         run_after = CASE WHEN done.status = 1
                     THEN statement_timestamp() + make_interval(secs => done.delay_s) ELSE job.run_after END
     FROM json_to_recordset(%s::json) AS done(
         id bigint, attempt smallint, status smallint, result text, worker text, started_ago_s float8,
-        ended_ago_s float8, delay_s float8)
+        ended_ago_s float8, delay_s float8, left_behind text)
     WHERE job.id = done.id AND job.attempt = done.attempt AND job.claimed_by = %s AND job.status = 2
     RETURNING job.id, job.last_attempted_at, statement_timestamp()
 """
 
-DONE = ("id", "attempt", "status", "result", "worker", "started_ago_s", "ended_ago_s", "delay_s")
+DONE = ("id", "attempt", "status", "result", "worker", "started_ago_s", "ended_ago_s", "delay_s", "left_behind")
 
 MARK = """
     UPDATE jobsup_job SET worker = %s,
@@ -106,6 +107,7 @@ EXPIRE = """
 """
 
 CHANNEL = "jobsup"
+CANCEL = "cancel"
 
 RIVALS = 64
 """How many rows of other claimers a claim over several queues can step over."""
@@ -123,7 +125,7 @@ class PostgreSQL(Statements):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._attended: Any = None  # the driver's connection that was prepared
-        self._heard = False
+        self._heard = self._cancel_heard = False
 
     def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
         sql = INSERT.format(notify=f", pg_notify('{CHANNEL}', '')::text" if notify else "")
@@ -151,7 +153,8 @@ class PostgreSQL(Statements):
         return [LoadedRow._make(row) for row in rows]
 
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
-        data = json.dumps([dict(zip(DONE, row, strict=True)) for row in rows])
+        # Nearly nobody leaves anything behind: the last column is mostly left out.
+        data = json.dumps([dict(zip(DONE if row.left_behind else DONE[:-1], row, strict=False)) for row in rows])
         return [Finished._make(row) for row in self.rows(FINISH, (data, run))]
 
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -167,8 +170,12 @@ class PostgreSQL(Statements):
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile))
 
-    def notify(self) -> None:
-        self.run(f"NOTIFY {CHANNEL}")
+    def notify(self, word: str = "") -> None:
+        self.rows("SELECT pg_notify(%s, %s)", (CHANNEL, word))
+
+    def cancel_heard(self) -> bool:
+        heard, self._cancel_heard = self._cancel_heard, False
+        return heard
 
     def bound_waits(self) -> None:
         options = self.connection.settings_dict["OPTIONS"]
@@ -187,13 +194,15 @@ class PostgreSQL(Statements):
                 + (f"; LISTEN {CHANNEL}" if listen else "")
             )
             self._attended, self._heard = driver, False
+            self._cancel_heard = True  # while nobody listened it may have been told
             if hasattr(driver, "add_notify_handler"):  # psycopg 3 hands them out while it executes statements
                 driver.add_notify_handler(self._hear)
         fd: int = driver.fileno()
         return fd if listen else None
 
-    def _hear(self, _notification: Any) -> None:
+    def _hear(self, notification: Any) -> None:
         self._heard = True
+        self._cancel_heard |= notification.payload == CANCEL
 
     def changed(self) -> bool:
         driver = self.connection.connection
@@ -202,10 +211,12 @@ class PostgreSQL(Statements):
         if hasattr(driver, "notifies") and isinstance(driver.notifies, list):  # psycopg 2
             driver.poll()
             found = bool(driver.notifies)
+            self._cancel_heard |= any(notification.payload == CANCEL for notification in driver.notifies)
             driver.notifies.clear()
             return found
         driver.pgconn.consume_input()  # psycopg 3
         found, self._heard = self._heard, False
-        while driver.pgconn.notifies() is not None:
+        while (notification := driver.pgconn.notifies()) is not None:
             found = True
+            self._cancel_heard |= notification.extra == CANCEL.encode()
         return found

@@ -18,9 +18,9 @@ from django.utils import timezone
 from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow, Statements
 
 INSERT = """
-    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, status, attempt, worker,
-                            enqueued_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s) RETURNING id
+    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, limits, status, attempt,
+                            worker, enqueued_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s) RETURNING id
 """
 
 # The first rows of each queue by its own walk on the index, then the best of those.
@@ -38,15 +38,17 @@ CLAIM = """
 # The fence: only where this run and this attempt still own the job.
 FINISH = """
     UPDATE jobsup_job SET
-        status = done.status, result = done.result, worker = done.worker,
+        status = CASE WHEN done.status < 2 AND cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
+        result = done.result, worker = done.worker, left_behind = done.left_behind,
         started_at = COALESCE(jobsup_job.started_at, done.started_at),
         last_attempted_at = COALESCE(done.started_at, jobsup_job.last_attempted_at),
-        finished_at = CASE WHEN done.status > 2 THEN done.ended_at END,
+        finished_at = CASE WHEN done.status > 2 OR cancel_asked_at IS NOT NULL THEN done.ended_at END,
         run_after = CASE WHEN done.status = 1 THEN done.due_at ELSE jobsup_job.run_after END
     FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt,
                  json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS result,
                  json_extract(value, '$[4]') AS worker, json_extract(value, '$[5]') AS started_at,
-                 json_extract(value, '$[6]') AS ended_at, json_extract(value, '$[7]') AS due_at
+                 json_extract(value, '$[6]') AS ended_at, json_extract(value, '$[7]') AS due_at,
+                 json_extract(value, '$[8]') AS left_behind
           FROM json_each(%s)) AS done
     WHERE jobsup_job.id = done.id AND jobsup_job.attempt = done.attempt AND claimed_by = %s AND jobsup_job.status = 2
     RETURNING jobsup_job.id
@@ -130,7 +132,7 @@ class SQLite(Statements):
             ended_at, due_at = now - timedelta(seconds=row.ended_ago_s), now + timedelta(seconds=row.delay_s)
             begun[row.pk] = started_at
             times = (self._stored(started_at), self._stored(ended_at), self._stored(due_at))
-            data.append((row.pk, row.attempt, row.status, row.result, row.worker, *times))
+            data.append((row.pk, row.attempt, row.status, row.result, row.worker, *times, row.left_behind))
         accepted = self.rows(FINISH, (json.dumps(data), run))
         return [Finished(pk, begun[pk], now) for (pk,) in accepted]
 
@@ -166,6 +168,6 @@ class SQLite(Statements):
         return moment.replace(tzinfo=self.connection.timezone) if self.connection.timezone is not None else moment
 
     def _loaded(self, row: LoadedRow) -> LoadedRow:
-        times = ("run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at")
+        times = ("run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at", "cancel_asked_at")
         read: Any = {name: self._read(value) for name in times if (value := getattr(row, name)) is not None}
         return row._replace(**read)

@@ -1,35 +1,30 @@
-"""`manage.py jobsupervisor`: run the supervisor and its workers until told to stop."""
+"""`manage.py jobsupervisor`: run the supervisor and its workers until told to stop, or talk to one that runs."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
-from django.db import connections, router
 
-from jobsup import conf, logs, queues
-from jobsup.models import Job
-from jobsup.source import DatabaseSource
-from spawnpool.errors import AlreadyRunning, LimitError, RunOver, SourceRefused
-from spawnpool.limits import Limits
+from jobsup import conf, control, logs, queues, service
+from spawnpool.control import COMMANDS
+from spawnpool.errors import AlreadyRunning, RunOver, SpawnpoolError
 from spawnpool.process import fill_standard_streams
-from spawnpool.runfile import RunFile
 from spawnpool.states import ExitCode
-from spawnpool.supervisor import Supervisor
-from spawnpool.worker import WorkerSpec
 
-BEATS_PER_LEASE = 3
+RUN = "run"
 
 
 class Command(BaseCommand):
-    """Run jobs on a fixed set of worker processes. TERM drains, INT twice or QUIT stops now, HUP reloads."""
+    """Run jobs on a fixed set of worker processes, or talk to the supervisor that does.
+
+    TERM drains, INT twice or QUIT stops now, HUP reloads, TSTP and CONT pause and resume, TTIN and TTOU change the
+    number of workers, USR1 opens the log file anew, USR2 logs the state of everything.
+    """
 
     help = __doc__ or ""
 
@@ -39,18 +34,39 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options; what is not given comes from the setting JOBSUP."""
-        parser.add_argument("--workers", type=int, metavar="N", help="worker processes (JOBSUP['WORKERS'], 2)")
         parser.add_argument(
+            "action", nargs="?", default=RUN, choices=(RUN, *COMMANDS), metavar="ACTION",
+            help="run (the default), or tell a running supervisor to: drain (finish what runs, then end), stop (end "
+            "now), reload (new code and settings), quiet (take no new work), resume, status (show what it does)",
+        )  # fmt: skip
+        parser.add_argument("--name", help="name of the supervisor, one of a kind on this machine ('default')")
+        asking = parser.add_argument_group("talking to a running supervisor")
+        asking.add_argument("--wait", action="store_true", help="wait until it has come about")
+        asking.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait (for ever)")
+        asking.add_argument("--json", action="store_true", help="print the answer as JSON")
+        running = parser.add_argument_group("running")
+        running.add_argument("--workers", type=int, metavar="N", help="worker processes (JOBSUP['WORKERS'], 2)")
+        running.add_argument(
             "--queue", action="append", default=[], metavar="NAME", dest="queues",
             help="serve this queue; may be given several times (default: all queues in TASKS)",
         )  # fmt: skip
-        parser.add_argument("--name", help="name of this supervisor, one of a kind on this machine ('default')")
-        parser.add_argument("--grace", type=float, metavar="SECONDS", help="how long TERM lets running jobs go on (30)")
-        parser.add_argument(
+        running.add_argument(
+            "--grace", type=float, metavar="SECONDS", help="how long TERM lets running jobs go on (30)"
+        )
+        running.add_argument(
             "--exit-when-empty",
             action="store_true",
             help="drain and exit when no job is ready, running or to be retried",
         )
+        daemon = parser.add_argument_group("as a daemon, on hosts without a service manager")
+        daemon.add_argument("--daemon", action="store_true", help="leave the terminal and go on in the background")
+        daemon.add_argument("--pidfile", type=Path, metavar="FILE", help="write the pid there; one holder at a time")
+        daemon.add_argument(
+            "--logfile", type=Path, metavar="FILE", help="takes stdout and stderr; USR1 opens it anew after a rotation"
+        )
+        daemon.add_argument("--user", help="become this user (started as root only)")
+        daemon.add_argument("--group", help="become this group (the user's own)")
+        daemon.add_argument("--umask", type=_octal, metavar="OCTAL", help="what new files do not allow (daemon: 027)")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Refuse settings that cannot work in one sentence, before the system checks tell them in their own form."""
@@ -65,42 +81,56 @@ class Command(BaseCommand):
             raise
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run the supervisor; the exit code of the process is its own."""
+        """Run the supervisor, or ask it; the exit code of the process is its own, or that of the answer."""
         logs.set_up(options["verbosity"])
-        try:
-            settings = self._settings(options)
+        self._refuse_misplaced(options)
+        settings = self._settings(options)
+        if options["action"] != RUN:
+            code = control.run(
+                options["action"],
+                settings,
+                wait=options["wait"],
+                as_json=options["json"],
+                timeout_s=options["timeout"],
+                stdout=self.stdout,
+            )
+        else:
             code = self._run(settings, options)
-        except AlreadyRunning as error:
-            raise CommandError(
-                f"{error}: stop that supervisor, or give this one another --name", returncode=ExitCode.BAD_CONFIG
-            ) from error
-        except (ImproperlyConfigured, LimitError, SourceRefused) as error:
-            raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
-        except RunOver as error:
-            raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error
         if code:
             raise SystemExit(code)
 
     def _run(self, settings: conf.Conf, options: dict[str, Any]) -> int:
-        served = queues.served(options["queues"])
-        limits = self._limits(settings, options)
         fixed = {"workers": options["workers"], "grace_s": options["grace"]}
-        runfile = RunFile(run_path(settings))
+        wanted = service.Process(**{field.name: options[field.name] for field in dataclasses.fields(service.Process)})
         try:
-            source = DatabaseSource(settings, served, runfile, options["verbosity"])
-            supervisor = Supervisor(
-                source,
-                WorkerSpec("jobsup", "jobsup.boot.make_runner"),
-                dataclasses.replace(limits, poll_interval_s=source.poll_interval_s),
-                name=settings.name,
-                log=logging.getLogger("jobsup.supervisor"),
-                fixed=frozenset(name for name, given in fixed.items() if given is not None),
-                on_workers=runfile.write_workers,
-                last=True,
-            )
-            return supervisor.run()
-        finally:
-            runfile.release()
+            with service.process(wanted, settings):
+                return service.run(
+                    settings,
+                    queues.served(options["queues"]),
+                    fixed=frozenset(name for name, given in fixed.items() if given is not None),
+                    exit_when_empty=options["exit_when_empty"],
+                    logfile=wanted.logfile,
+                    verbosity=options["verbosity"],
+                )
+        except AlreadyRunning as error:
+            raise CommandError(
+                f"{error}: stop that supervisor, or give this one another --name", returncode=ExitCode.BAD_CONFIG
+            ) from error
+        except RunOver as error:
+            raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error
+        except SpawnpoolError as error:
+            raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
+
+    @staticmethod
+    def _refuse_misplaced(options: dict[str, Any]) -> None:
+        """Refuse options that would do nothing."""
+        asks = options["action"] != RUN
+        misplaced = RUNNING_ONLY if asks else ASKING_ONLY
+        for name in misplaced:
+            if options[name] not in (None, False, []):
+                option = "--queue" if name == "queues" else "--" + name.replace("_", "-")
+                what = f"{options['action']} takes no {option}" if asks else f"{option} is for {', '.join(COMMANDS)}"
+                raise CommandError(f"{what}: leave it out", returncode=2)
 
     @staticmethod
     def _settings(options: dict[str, Any]) -> conf.Conf:
@@ -114,22 +144,15 @@ class Command(BaseCommand):
             )
         return settings
 
-    @staticmethod
-    def _limits(settings: conf.Conf, options: dict[str, Any]) -> Limits:
-        return Limits(
-            workers=settings.workers,
-            grace_s=settings.grace_s,
-            boot_timeout_s=settings.boot_timeout_s,
-            beat_interval_s=settings.lease_s / BEATS_PER_LEASE,
-            exit_when_empty=options["exit_when_empty"],
-        )
+
+ASKING_ONLY = ("wait", "timeout", "json")
+RUNNING_ONLY = (
+    "workers", "queues", "grace", "exit_when_empty", "daemon", "pidfile", "logfile", "user", "group", "umask",
+)  # fmt: skip
 
 
-def run_path(settings: conf.Conf) -> Path:
-    """Return where the run file of a supervisor stands: one per user, project database and name."""
-    database = connections[router.db_for_write(Job)].settings_dict
-    place = [str(database.get(key, "")) for key in ("ENGINE", "HOST", "PORT", "NAME")]
-    digest = hashlib.sha256("\0".join(place).encode()).hexdigest()[:8]
-    folder = settings.run_dir or os.environ.get("RUNTIME_DIRECTORY")
-    base = Path(folder) if folder else Path(tempfile.gettempdir()) / f"jobsup-{os.getuid()}"
-    return base / f"{settings.name}-{digest}.run"
+def _octal(text: str) -> int:
+    value = int(text, 8)
+    if not 0 <= value <= 0o777:
+        raise ValueError(text)
+    return value

@@ -1,0 +1,72 @@
+"""`manage.py jobs`: look after jobs from the command line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from jobsup import conf
+from jobsup.models import Status
+from jobsup.store import Store
+
+LOOK_S = 0.2
+"""How often `--wait` looks whether the jobs have ended."""
+OPEN = (Status.READY, Status.SCHEDULED, Status.RUNNING)
+
+
+class Command(BaseCommand):
+    """Cancel jobs: at once those that wait; those that run are asked to end, then interrupted, then ended."""
+
+    help = __doc__ or ""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the actions and their options."""
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        cancel = actions.add_parser("cancel", help="cancel jobs by their ids")
+        cancel.add_argument("ids", nargs="+", type=int, metavar="ID")
+        cancel.add_argument("--wait", action="store_true", help="wait until they have ended")
+        cancel.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait (for ever)")
+        cancel.add_argument("--json", action="store_true", help="print a JSON object: the status of each job by its id")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Do what was asked for."""
+        try:
+            settings = conf.load()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        self._cancel(Store(notify=settings.notify), options["ids"], options)
+
+    def _cancel(self, store: Store, ids: Sequence[int], options: dict[str, Any]) -> None:
+        statuses = store.cancel(ids)
+        give_up_at = None if options["timeout"] is None else time.monotonic() + options["timeout"]
+        while options["wait"] and any(status in OPEN for status in statuses.values()):
+            if give_up_at is not None and time.monotonic() >= give_up_at:
+                break
+            time.sleep(LOOK_S)
+            statuses = store.statuses(ids)
+        if options["json"]:
+            self.stdout.write(json.dumps({pk: status.label for pk, status in statuses.items()}))
+        else:
+            for pk in ids:
+                self.stdout.write(f"job {pk}: {_words(statuses.get(pk))}")
+        if missing := [pk for pk in ids if pk not in statuses]:
+            raise CommandError(f"there is no job {', '.join(map(str, missing))}")
+        if options["wait"] and (late := [pk for pk in ids if statuses[pk] in OPEN]):
+            raise CommandError(f"not ended after {options['timeout']:g} s: job {', '.join(map(str, late))}")
+
+
+def _words(status: Status | None) -> str:
+    match status:
+        case None:
+            return "there is no such job"
+        case Status.RUNNING:
+            return "is running and will be ended"
+        case Status.CANCELLED:
+            return "cancelled"
+        case _:
+            return f"had ended before: {status.label}"
