@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.world import supervisor, wait_ready
 
@@ -75,6 +76,52 @@ def latency(jobs: int) -> Figures:
     return {"p50_ms": quantiles[49], "p95_ms": quantiles[94], "p99_ms": quantiles[98]}
 
 
+def reload(jobs: int) -> Figures:
+    """Jobs of 10 ms at 50 a second, a quarter of what two workers can do: their latency, and that during reloads."""
+    from jobsup import conf
+    from jobsup.models import Job
+    from jobsup.places import run_path
+    from spawnpool.client import ask
+
+    _clear()
+    place = run_path(conf.load())
+    calm: dict[int, float] = {}
+    during: dict[int, float] = {}
+    reloads: list[float] = []
+    with supervisor() as process, ThreadPoolExecutor(1) as asking:
+        wait_ready(process)
+        _steadily(lambda: len(calm) >= jobs, calm)
+        while len(during) < jobs:
+            begun = time.monotonic()
+            answer = asking.submit(ask, place, "reload", wait=True, timeout_s=60)
+            _steadily(answer.done, during)
+            assert answer.result()["ok"], answer.result()
+            reloads.append(time.monotonic() - begun)
+        _wait(lambda: Job.objects.filter(status=3).count() == len(calm) + len(during))
+    results = {pk: json.loads(result or "0") for pk, result in Job.objects.values_list("pk", "result")}
+    spans = [sorted(1000 * (results[pk] - begun) for pk, begun in each.items()) for each in (calm, during)]
+    calm_p99, during_p99 = (statistics.quantiles(times, n=100)[98] for times in spans)
+    return {
+        "calm_p50_ms": statistics.median(spans[0]),
+        "calm_p99_ms": calm_p99,
+        "during_p50_ms": statistics.median(spans[1]),
+        "during_p99_ms": during_p99,
+        "during_max_ms": spans[1][-1],
+        "ratio_of_p99": during_p99 / calm_p99,
+        "reload_s": statistics.median(reloads),
+    }
+
+
+def _steadily(over: Callable[[], bool], begun: dict[int, float]) -> None:
+    """Enqueue 50 jobs a second until it is over; note when each was."""
+    from benchmarks import tasks
+
+    while not over():
+        moment = time.time()
+        begun[int(tasks.short.enqueue().id)] = moment
+        time.sleep(max(0.0, 0.02 - (time.time() - moment)))
+
+
 def enqueue(jobs: int) -> Figures:
     """One enqueue after the other, each its own commit, beside a bare INSERT of the same row."""
     from django.db import connection
@@ -106,6 +153,7 @@ ROWS: dict[str, tuple[Callable[[int], Figures], int]] = {
     "drain": (drain, 20_000),
     "latency": (latency, 200),
     "enqueue": (enqueue, 5_000),
+    "reload": (reload, 500),
 }
 """Each measurement with its usual number of jobs."""
 

@@ -16,3 +16,11 @@ def noop() -> None:
 def moment() -> float:
     """Return when it began, in seconds since the epoch."""
     return time.time()
+
+
+@task
+def short() -> float:
+    """Take 10 ms; return when it began, in seconds since the epoch."""
+    began = time.time()
+    time.sleep(0.010)
+    return began

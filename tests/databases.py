@@ -21,7 +21,7 @@ from tests import settings
 from tests.support import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.postgres import Cluster
@@ -40,9 +40,9 @@ class Database:
     vendor: Vendor
     env: dict[str, str] = field(hash=False)
 
-    def supervisor(self, *args: str, **overrides: Any) -> Supervisor:
+    def supervisor(self, *args: str, prefix: Sequence[str] = (), **overrides: Any) -> Supervisor:
         """Return a supervisor of this database, not started; settings such as JOBSUP={...} replace the tests' own."""
-        return Supervisor(self.with_settings(**overrides), *args)
+        return Supervisor(self.with_settings(**overrides), *args, prefix=prefix)
 
     def with_settings(self, **overrides: Any) -> dict[str, str]:
         """Return the environment of a subprocess on this database with some settings replaced."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from tests import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
 T = TypeVar("T")
@@ -145,10 +145,16 @@ def _state_and_parent(pid: int) -> tuple[str, int] | None:
 
 
 class Supervisor:
-    """`manage.py jobsupervisor` in a process group of its own, its output kept; use it in a `with` block."""
+    """`manage.py jobsupervisor` in a process group of its own, its output kept; use it in a `with` block.
 
-    def __init__(self, env: Mapping[str, str], *args: str) -> None:
-        self.args = args
+    Args:
+        env: what is added to the environment.
+        args: of the command.
+        prefix: a program that starts it.
+    """
+
+    def __init__(self, env: Mapping[str, str], *args: str, prefix: Sequence[str] = ()) -> None:
+        self.args, self.prefix = args, prefix
         self.env = environment(env)
         self._log = tempfile.NamedTemporaryFile(prefix="jobsup-log-", suffix=".log")  # noqa: SIM115 - closed in close()
         self._process: subprocess.Popen[bytes] | None = None
@@ -156,7 +162,7 @@ class Supervisor:
     def start(self) -> Self:
         """Start the command; do not wait for it."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "django", "jobsupervisor", *self.args],
+            [*self.prefix, sys.executable, "-m", "django", "jobsupervisor", *self.args],
             cwd=ROOT,
             env=self.env,
             stdin=subprocess.DEVNULL,

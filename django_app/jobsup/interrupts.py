@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
+from typing import Any
 
 from jobsup.errors import JobCancelled, JobInterrupted, JobTimeout
-from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
+from spawnpool.bounds import NO_BOUNDS, Interrupt
+from spawnpool.worker import Worker
+
+
+def _nobody() -> None:
+    pass
 
 
 class Interrupts:
@@ -18,19 +27,17 @@ class Interrupts:
     def __init__(self) -> None:
         self.delivered = Interrupt.NONE
         """What the job that runs or ran last was interrupted for."""
+        self.bounds = NO_BOUNDS
+        """The limits of the job that runs."""
         self._waiting = Interrupt.NONE
         self._open = False
-        self._bounds = NO_BOUNDS
+        self._cancel: Callable[[], object] | None = None  # ends a coroutine, in its own thread
 
-    def reset(self, bounds: Bounds) -> None:
-        """Get ready for the next job.
-
-        Args:
-            bounds: its limits.
-        """
-        self._open = False
+    def reset(self) -> None:
+        """Forget the job that ran; before any signal for the next one can come."""
+        self._open, self._cancel = False, None
         self.delivered = self._waiting = Interrupt.NONE
-        self._bounds = bounds
+        self.bounds = NO_BOUNDS
 
     def come(self, why: Interrupt) -> None:
         """Interrupt the job; in the main thread, from the handler of a signal.
@@ -38,10 +45,13 @@ class Interrupts:
         Raises:
             JobInterrupted: into whatever the job is doing.
         """
-        if self._open and not self.delivered:
-            self.delivered = why
+        if not self._open or self.delivered:
+            self._waiting = why
+            return
+        self.delivered = why
+        if self._cancel is None:
             raise self._exception(why)
-        self._waiting = why
+        self._cancel()
 
     def open(self) -> None:
         """The job's own code runs from now on.
@@ -57,11 +67,50 @@ class Interrupts:
         """The job's own code is over."""
         self._open = False
 
+    def cancellable(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        """Return a coroutine function that is interrupted as asyncio does it: cancelled.
+
+        Its event loop runs in another thread, where no handler of a signal ever raises anything.
+        """
+        self._cancel = _nobody
+
+        @wraps(function)
+        async def attended(*args: Any, **kwargs: Any) -> Any:
+            loop, running = asyncio.get_running_loop(), asyncio.current_task()
+            assert running is not None
+
+            def cancel() -> None:
+                with suppress(RuntimeError):  # the loop has just been closed
+                    loop.call_soon_threadsafe(running.cancel)
+
+            self._cancel = cancel
+            try:
+                if self.delivered:
+                    raise self._exception(self.delivered)
+                return await function(*args, **kwargs)
+            except asyncio.CancelledError as error:
+                if self.delivered:
+                    raise self._exception(self.delivered) from error
+                raise
+            finally:
+                self._cancel = _nobody
+
+        return attended
+
     def _exception(self, why: Interrupt) -> JobInterrupted:
         if why is Interrupt.CANCEL:
             return JobCancelled("the job was cancelled while it was running")
-        grace = f"{self._bounds.grace_s:g} s are left to clean up"
-        return JobTimeout(f"the job has used up its time-out of {self._bounds.timeout_s or 0:g} s; {grace}")
+        grace = f"{self.bounds.grace_s:g} s are left to clean up"
+        return JobTimeout(f"the job has used up its time-out of {self.bounds.timeout_s or 0:g} s; {grace}")
+
+
+def cut(error: BaseException) -> None:
+    """Let the traceback of an interruption end where it hit the job."""
+    step = error.__traceback__ if isinstance(error, JobInterrupted) else None
+    while step is not None and (following := step.tb_next) is not None:
+        if following.tb_frame.f_code is Worker.on_look.__code__:
+            step.tb_next = None
+        step = step.tb_next
 
 
 def _nobody_asked() -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from asgiref.sync import async_to_sync
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
@@ -23,7 +24,7 @@ from jobsup import conf, logs
 from jobsup.compat import TASKS_LOGGER, Task, TaskContext, TaskError, TaskResultStatus, task_finished, task_started
 from jobsup.errors import JobCancelled
 from jobsup.hygiene import Hygiene, check_connections
-from jobsup.interrupts import Interrupts, listen
+from jobsup.interrupts import Interrupts, cut, listen
 from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
@@ -107,7 +108,7 @@ class Runner:
     def run(self, pk: int) -> None:
         """Run one job; `tidy` keeps its outcome."""
         self._recorder.guard()
-        self._interrupts.reset(self.bounds(pk))
+        self._interrupts.bounds = self.bounds(pk)
         row, failures = self._jobs.pop(pk, (None, []))
         started_at = time.monotonic()
         if row is None or row.claimed_by != self._run or row.status != Status.RUNNING:
@@ -132,9 +133,12 @@ class Runner:
             result = result_of(task, row, failures)
             task_started.send_robust(sender, task_result=result)
             context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
+            call = task.call
+            if inspect.iscoroutinefunction(task.func):
+                call = async_to_sync(self._interrupts.cancellable(task.func))
             try:
                 self._interrupts.open()
-                value = task.call(*context, *result.args, **result.kwargs)
+                value = call(*context, *result.args, **result.kwargs)
             finally:
                 self._interrupts.close()
             payload = dump(value, "the result")
@@ -166,6 +170,7 @@ class Runner:
     def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
         cancelled = isinstance(error, JobCancelled) or self._interrupts.delivered is Interrupt.CANCEL
         verdict = Verdict(Status.CANCELLED) if cancelled else after_exception(row.attempt, row.max_attempts)
+        cut(error)
         failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
         outcome = Outcome(
             FinishRow(row.id, row.attempt, verdict.status, None, self._worker, 0.0, 0.0, verdict.delay_s), failure
@@ -191,6 +196,7 @@ class Runner:
 
     def tidy(self) -> str:
         """Restore what the job left behind and keep its outcome; return why no further job may run here, if so."""
+        self._interrupts.reset()
         if self._ended is not None:
             (row, (outcome, recorded), started_at, ended_at), self._ended = self._ended, None
             if left := self._restore(f"job {row.id} {row.task}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,7 @@ def run(
         SourceRefused: it cannot work here.
         RunOver: it was declared over by others.
     """
+    faulthandler.enable()  # a service manager's watchdog sends SIGABRT: the log then says where the loop hung
     log = logging.getLogger("jobsup.supervisor")
     path = run_path(settings)
     runfile = RunFile(path)

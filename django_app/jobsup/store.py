@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import router, transaction
-from django.db.models import Case, F, Q, QuerySet, When
+from django.db.models import Case, F, Q, QuerySet, SmallIntegerField, When
 from django.db.models.functions import Coalesce
 
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
@@ -23,6 +23,7 @@ RECOVER_BATCH = 500
 OVER = ("stopped", "lost")
 AGAIN = (Status.READY, Status.SCHEDULED)
 KEEP_RUNS = timedelta(days=7)
+_STATUS = SmallIntegerField()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Store:
         asked = jobs.filter(status__in=(*AGAIN, Status.RUNNING)).update(
             cancel_asked_at=Coalesce(F("cancel_asked_at"), now),
             finished_at=Case(When(nobody_has_it, then=now), default=F("finished_at")),
-            status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status")),
+            status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status"), output_field=_STATUS),
         )
         statuses = self.statuses(pks)
         if asked and Status.RUNNING in statuses.values() and self._notify:
@@ -177,7 +178,7 @@ class Store:
         asked = Q(cancel_asked_at__isnull=False)
         if jobs.update(
             finished_at=Case(When(asked, then=F("cancel_asked_at")), default=None),
-            status=Case(When(asked, then=Status.CANCELLED), default=Status.READY),
+            status=Case(When(asked, then=Status.CANCELLED), default=Status.READY, output_field=_STATUS),
             claimed_by=None,
             attempt=F("attempt") - 1,
         ):

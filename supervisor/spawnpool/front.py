@@ -6,6 +6,7 @@ as the events that the signals make, too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from spawnpool.states import StopReason
 SHOW_INTERVAL_S = 5.0
 """How often the status line is made anew."""
 PATIENCE_S = 15.0
-"""How much more time than it is about to need a stop asks the service manager for."""
+"""How much more time than it is about to need a stop or a reload asks the service manager for."""
 
 REQUESTS: dict[str, e.Event] = {
     "drain": e.StopAsked(StopReason.DRAIN),
@@ -42,6 +43,8 @@ class Front:
         manager: the service manager.
         control: where others ask; None for nowhere.
         backlog: tells about how many keys are ready, None if that is not known now.
+        trouble: tells why the source cannot be reached, "" while it can.
+        log: where its sentences go.
         clock: a monotonic clock in seconds.
     """
 
@@ -54,16 +57,21 @@ class Front:
         manager: ServiceManager,
         control: ControlServer | None,
         backlog: Callable[[], int | None],
+        trouble: Callable[[], str],
+        log: logging.Logger,
         clock: Callable[[], float],
     ) -> None:
         self._name, self._machine, self._hands = name, machine, hands
         self._manager, self._control, self._backlog, self._clock = manager, control, backlog, clock
+        self._trouble, self._log = trouble, log
         self._began_at = self._show_at = self._alive_at = self._extend_at = clock()
         self._counted: tuple[float, int] = (clock(), 0)
         self._per_s = 0.0
         self._ready: int | None = None
         self._told_ready = self._told_stopping = False
         self._waiting: list[Request] = []
+        self._waiting_reload: list[tuple[int, Request]] = []  # with the number of the reload that each asked for
+        self._reloads = 0
         self._reload: dict[str, Any] | None = None
         self._reload_at = 0.0
 
@@ -71,7 +79,7 @@ class Front:
         """Say that the start is held up by the source: that is no reason to end us."""
         self._manager.status(words)
         self._manager.extend_timeout(PATIENCE_S + SHOW_INTERVAL_S)
-        self.turn()
+        self._feed_watchdog(self._clock())
 
     def turn(self) -> None:
         """Tell what has changed; called after each full turn of the loop."""
@@ -84,16 +92,19 @@ class Front:
             self._told_stopping = True
             self._manager.stopping()
             self._show_at = now
-        if self._told_stopping and now >= self._extend_at:
+        if (self._told_stopping or machine.reloading) and now >= self._extend_at:
             self._extend_at = now + SHOW_INTERVAL_S
             self._manager.extend_timeout(PATIENCE_S + SHOW_INTERVAL_S)
         if now >= self._show_at:
             self._show(now)
+        self._feed_watchdog(now)
+        self._answer_waiting()
+
+    def _feed_watchdog(self, now: float) -> None:
         interval_s = self._manager.alive_interval_s
         if interval_s is not None and now >= self._alive_at:
             self._alive_at = now + interval_s
             self._manager.alive()
-        self._answer_waiting()
 
     def next_deadline(self) -> float | None:
         """Return when `turn` is needed even if nothing happens; None for never."""
@@ -107,18 +118,24 @@ class Front:
     def reload_begun(self) -> None:
         """Note that a reload is under way."""
         self._reload_at = self._clock()
+        self._reloads += 1
         self._reload = {"ok": None, "words": "the reload is under way"}
-        self._manager.reloading(self._reload_at)
+        if self._told_ready:
+            self._manager.reloading(self._reload_at)
         self._show_at = self._reload_at
 
     def reload_ended(self, *, ok: bool, words: str) -> None:
         """Note how a reload ended and answer those who wait for that."""
         self._reload_at = self._clock()
         self._reload = {"ok": ok, "words": words}
-        if self._machine.reason is StopReason.NONE:
+        if self._told_ready and self._machine.reason is StopReason.NONE:
             self._manager.ready()
         self._show_at = self._reload_at
-        self._answer_all("reload", ok=ok, words=words)
+        # One that was asked for while another was under way comes after that, and only then is answered.
+        for number, request in list(self._waiting_reload):
+            if number <= self._reloads:
+                self._waiting_reload.remove((number, request))
+                self._answer(request, ok=ok, words=words)
 
     def take(self) -> list[e.Event]:
         """Return what was asked for, as events; what can be answered at once is."""
@@ -128,8 +145,11 @@ class Front:
                 self._answer(request, ok=False, words=refusal)
                 continue
             if event := REQUESTS.get(request.command):
+                self._log.info("%s was asked for on the control socket", request.command)
                 asked.append(event)
-            if request.wait:
+            if request.wait and request.command == "reload":
+                self._waiting_reload.append((self._reloads + 1, request))
+            elif request.wait:
                 self._waiting.append(request)
             else:
                 self._answer(request, ok=True, words=_received(request.command))
@@ -138,11 +158,12 @@ class Front:
     def finished(self, report: DrainReport) -> None:
         """Tell everybody who waits that nothing is left."""
         self._manager.status(report.words())
-        for request in self._waiting:
+        for request in [*self._waiting, *(request for _, request in self._waiting_reload)]:
             stop = request.command in ("drain", "stop")
             words = report.words() if stop else "the supervisor has stopped"
             self._answer(request, ok=stop, words=words, report=report.as_data())
         self._waiting.clear()
+        self._waiting_reload.clear()
 
     def close(self) -> None:
         """Let go of both sockets."""
@@ -177,15 +198,12 @@ class Front:
             return "takes work again"
         return ""
 
-    def _answer_all(self, command: str, *, ok: bool, words: str) -> None:
-        for request in [request for request in self._waiting if request.command == command]:
-            self._waiting.remove(request)
-            self._answer(request, ok=ok, words=words)
-
     def _answer(self, request: Request, *, ok: bool, words: str, report: Mapping[str, Any] | None = None) -> None:
         if request.gone:
             return
         self._count(self._clock())
+        if request.command == "status":
+            self._ready = self._backlog()
         request.answer({"ok": ok, "words": words, "status": self._status(), "report": report})
 
     def _status(self) -> dict[str, Any]:
@@ -203,7 +221,8 @@ class Front:
     def _show(self, now: float) -> None:
         self._show_at = now + SHOW_INTERVAL_S
         self._count(now)
-        if self._manager.listens:
+        if self._manager.listens:  # else nobody reads it, and asking costs a statement
+            self._ready = self._backlog()
             self._manager.status(self._line())
 
     def _count(self, now: float) -> None:
@@ -211,7 +230,6 @@ class Front:
         if now - since >= 1.0:
             self._per_s = (self._machine.settled - settled) / (now - since)
             self._counted = now, self._machine.settled
-            self._ready = self._backlog()
 
     def _line(self) -> str:
         machine = self._machine
@@ -222,6 +240,8 @@ class Front:
             parts.append(f"{self._ready:,} ready")
         if machine.quiet:
             parts.append("quiet")
+        if trouble := self._trouble():
+            parts.append(trouble)
         if self._reload is not None and self._reload["ok"] is not True:
             parts.append(self._reload["words"])
         if machine.degraded:

@@ -212,9 +212,11 @@ class Machine:
     def _loss(member: Member, event: e.Died, pk: int, ran_s: float | None) -> Loss:
         """Return the account of one key; a limit of the running one is no business of those that had returned."""
         words, peak_bytes, why = event.words, event.peak_bytes, member.why or event.cause
-        if ran_s is None and member.ended.by_a_limit:
-            return Loss(pk, member.number, 0, words, None, Ended.EXPELLED, peak_bytes, why)
         stack = "" if ran_s is None else event.stack
+        if member.ended.by_a_limit and (ran_s is None or pk != member.ended_for):
+            if ran_s is not None:  # it began while its worker was being ended
+                why = f"for the job before this one: {why}"
+            return Loss(pk, member.number, 0, words, ran_s, Ended.EXPELLED, peak_bytes, why, stack)
         return Loss(pk, member.number, 0, words, ran_s, member.ended, peak_bytes, why, stack)
 
     def _babbled(self, event: e.Babbled, now: float) -> None:

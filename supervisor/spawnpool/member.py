@@ -63,11 +63,15 @@ class Member:
     """The cancellation of the key that is running was asked for."""
     interrupted: Interrupt = Interrupt.NONE
     """Why the key that is running was interrupted."""
+    ordered: int | None = None
+    """Which key its card tells of."""
     patience_until: float | None = None
     """When the next step against the key that is running is due."""
     ended: Ended = Ended.DIED
     why: str = ""
     """What the supervisor ended it for."""
+    ended_for: int | None = None
+    """The key that was running then, as far as was known."""
     farewell: str = ""
     """Why it could not boot, in its own words."""
     limits: dict[str, float] = field(default_factory=dict)

@@ -42,6 +42,9 @@ class Oversight:
 
     def began(self, member: Member, pk: int, now: float) -> None:
         """Note that a key has begun."""
+        if member.ordered == pk:  # tried again on the same worker: what its card says was meant for the last time
+            member.ordered = None
+            self._do(e.Order(member.wid, pk, Interrupt.NONE, loudly=False))
         if pk in self._cancelled:
             self._ask(member, pk, now)
 
@@ -88,6 +91,7 @@ class Oversight:
             return
         member.cancelled = True
         if member.interrupted is Interrupt.NONE:
+            member.ordered = pk
             self._do(e.Order(member.wid, pk, Interrupt.CANCEL, loudly=False))
             ask_until = now + self.limits.cancel_ask_s
             # Being cancelled is no reason to get longer than its time-out.
@@ -102,6 +106,7 @@ class Oversight:
             why = Interrupt.CANCEL if member.cancelled else Interrupt.TIMEOUT
             member.interrupted = why
             member.patience_until = now + (self.limits.cancel_grace_s if member.cancelled else bounds.grace_s)
+            member.ordered = pk
             self._do(e.Order(member.wid, pk, why, loudly=True))
         elif member.interrupted is Interrupt.CANCEL:
             words = f"it was cancelled and did not end within {self.limits.cancel_grace_s:g} s"

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from spawnpool import events as e
+from spawnpool.card import place_of
 from spawnpool.errors import LimitError
 from spawnpool.limits import Limits
 from spawnpool.member import Member
@@ -116,7 +117,7 @@ class Roster:
                 self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
             elif not told:
                 why = f": {cause}" if (cause := member.why or event.cause) else ""
-                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}", member.wid)
+                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}{_where(event)}", member.wid)
         self._forget_surplus()
 
     def _count_death(self, member: Member, event: e.Died, now: float) -> None:
@@ -160,7 +161,7 @@ class Roster:
         """End a worker for what it, or its job, did or did not do."""
         if member.state is not WorkerState.ENDING:
             member.ended = Ended.STOPPED if self.stopping and not ended.by_a_limit else ended
-            member.why = why
+            member.why, member.ended_for = why, member.running()
             if not member.was_ready:
                 member.farewell = member.farewell or why
             self._say(logging.WARNING, f"is ended: {why}", member.wid)
@@ -210,8 +211,6 @@ class Roster:
             return
         self._generation += 1
         self._reload = Reload(self._generation)
-        for slot in self.slots.values():
-            slot.spawn_at = 0.0  # what could not boot may be repaired
         self._say(logging.INFO, "reload: starting workers on the new code beside the old ones")
         self._do(e.ReloadBegun())
 
@@ -391,5 +390,10 @@ def _share(wid: int) -> float:
 def _farewell(member: Member, event: e.Died) -> str:
     """Return why a worker did not become ready."""
     if member.farewell:
-        return f"could not boot: {member.farewell}"
-    return event.words if event.code is None else f"{event.words} before it was ready"
+        return f"could not boot: {member.farewell}{_where(event)}"
+    return event.words if event.code is None else f"{event.words} before it was ready{_where(event)}"
+
+
+def _where(event: e.Died) -> str:
+    """Return where in Python a worker ended, to go on with, if it could say so."""
+    return f"; it was at {place}" if (place := place_of(event.stack)) else ""

@@ -17,6 +17,7 @@ import re
 import select
 import signal
 import stat
+import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import Any
 from spawnpool.errors import AlreadyRunning, SourceRefused
 
 ORPHAN_WAIT_S = 10.0
+LOOKERS_S = 0.2
+"""How long the lock is tried for: `client.holder` takes it for an instant."""
 PID_LIMIT = 1 << 22
 """No process of Linux has a higher pid."""
 MACHINE_ID = Path("/etc/machine-id")
@@ -48,12 +51,10 @@ class RunFile:
         self.path = path
         self._warned = False
         self._fd = _open(path)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._fd):
             pid = _read(self._fd).get("pid")
             os.close(self._fd)
-            raise AlreadyRunning(f"process {pid or 'unknown'} runs under this name already ({path})", pid) from None
+            raise AlreadyRunning(f"process {pid or 'unknown'} runs under this name already ({path})", pid)
         before = _read(self._fd)
         self._machine = _machine()
         if before.get("machine") != self._machine:  # a copy: its first holder may be alive on the other machine
@@ -96,6 +97,20 @@ def _open(path: Path) -> int:
         os.close(fd)
         raise SourceRefused(f"the run file {path} {fault}: {REMEDY}")
     return fd
+
+
+def _lock(fd: int) -> bool:
+    """Take the lock; False when somebody holds it for longer than those who only look whether it is held."""
+    give_up_at = time.monotonic() + LOOKERS_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def _fault_of_folder(status: os.stat_result) -> str | None:

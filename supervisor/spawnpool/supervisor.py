@@ -13,14 +13,16 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spawnpool import events as e
 from spawnpool.control import ControlServer
 from spawnpool.crew import Crew
+from spawnpool.dealings import Dealings
 from spawnpool.drain import DrainReport
 from spawnpool.errors import NotMainThread, SourceUnavailable
 from spawnpool.front import Front
@@ -29,7 +31,6 @@ from spawnpool.limits import Limits
 from spawnpool.logfile import LogFile
 from spawnpool.machine import Machine
 from spawnpool.notify import ServiceManager
-from spawnpool.owed import Owed
 from spawnpool.picture import tell_everything
 from spawnpool.reaper import stop_resource_tracker
 from spawnpool.signals import SignalTray
@@ -40,6 +41,8 @@ from spawnpool.worker import WorkerSpec
 
 LANE_PAUSE_S = 0.002
 """How long reports may wait while every worker has enough to do: fewer, fuller turns of the loop."""
+
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 LAST_ACCOUNTS_S = 10.0
 """How long a stopping supervisor tries to hand its last facts to a source that cannot be reached."""
@@ -81,7 +84,7 @@ class Supervisor:
         self._log = log or logging.getLogger("spawnpool")
         self._on_workers, self._last = on_workers, last
         self._machine = Machine(limits, clock(), fixed)
-        self._owed = Owed(source, self._log, clock)
+        self._dealings = Dealings(source, self._disconnect, self._log, clock)
         self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._selector = selectors.EpollSelector()
         self._crew = Crew(spec, self._selector, self._answers.append)
@@ -92,7 +95,9 @@ class Supervisor:
             self._crew.hands,
             manager=manager or ServiceManager(),
             control=control,
-            backlog=self._backlog,
+            backlog=self._dealings.backlog,
+            trouble=lambda: self._dealings.trouble,
+            log=self._log,
             clock=clock,
         )
         self._integers: tuple[int, ...] = ()
@@ -100,24 +105,24 @@ class Supervisor:
         self._rest_until = 0.0
         self._resting = False
         self._interrupted = False
-        self._in_doubt = False  # a claim failed, and may have been made all the same
+        self._early: list[int] = []  # signals that came before the source could be reached
         self._exit_code: int | None = None
         self._report = DrainReport()
         self._performers: dict[type, Callable[[Any], None]] = {
             e.Check: lambda action: self._check(),
-            e.Beat: lambda action: self._owed.beat(self._machine.state.value),
+            e.Beat: lambda action: self._dealings.beat(self._machine.state.value),
             e.Spawn: self._spawn,
             e.Send: self._crew.send,
             e.TakeBack: self._crew.take_back,
             e.Stop: self._crew.stop,
             e.Order: self._crew.order,
             e.Measure: lambda action: self._crew.measure(action.wid),
-            e.LookForCancelled: lambda action: self._look_for_cancelled(),
+            e.LookForCancelled: lambda action: self._answer(*self._dealings.cancelled()),
             e.Abort: lambda action: self._crew.signal(action.wid, signal.SIGABRT),
             e.Kill: lambda action: self._crew.signal(action.wid, signal.SIGKILL),
-            e.Claim: self._claim,
-            e.AskEmpty: self._ask_empty,
-            e.Release: lambda action: self._owed.release(action.pks),
+            e.Claim: lambda action: self._answer(*self._dealings.claim(action.limit, self._machine.holding())),
+            e.AskEmpty: lambda action: self._answer(*self._dealings.is_empty()),
+            e.Release: lambda action: self._dealings.release(action.pks),
             e.Lose: self._lose,
             e.Mark: self._mark,
             e.Say: self._say,
@@ -157,21 +162,31 @@ class Supervisor:
             try:
                 self._integers = tuple(self._source.open())
             except SourceUnavailable as error:
-                delay_s = self._owed.failed(error)
+                delay_s = self._dealings.failed(error)
                 self._front.waits_for_source(str(error))
             else:
                 return True
-            again_at = self._clock() + delay_s
-            while (left_s := again_at - self._clock()) > 0:
-                self._selector.select(left_s)
-                asked = any(isinstance(event, e.StopAsked) for event in self._front.take())
-                if asked or {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(tray.take()):
-                    self._log.info("stopped while waiting")
-                    self._front.finished(DrainReport())
-                    return False
+            if self._stopped_within(delay_s, tray):
+                self._log.info("stopped while waiting")
+                self._front.finished(DrainReport())
+                return False
+
+    def _stopped_within(self, seconds: float, tray: SignalTray) -> bool:
+        """Wait; tell whether a stop was asked for meanwhile. What else is asked for has its turn with the loop."""
+        until = self._clock() + seconds
+        while (left_s := until - self._clock()) > 0:
+            self._selector.select(left_s)
+            asked, signals = self._front.take(), tray.take()
+            if any(isinstance(event, e.StopAsked) for event in asked) or STOPS.intersection(signals):
+                return True
+            self._answer(*asked)
+            self._early += signals
+        return False
 
     def _loop(self, tray: SignalTray) -> None:
         self._feed(e.Tick())
+        for signum in self._early:
+            self._on_signal(signum)
         while self._exit_code is None:
             self._watch(self._source.wakeup_fd())
             ready = {key.fd for key, _ in self._selector.select(self._timeout_s())}
@@ -183,14 +198,15 @@ class Supervisor:
             if self._crew.any_died(ready):
                 self._check()
                 self._go_on()
-            for event in self._front.take():
-                self._feed(event)
+            if self._control is not None and self._control.fileno() in ready:
+                for event in self._front.take():
+                    self._feed(event)
             if self._source.woken():
                 self._feed(e.Woken())
-                self._look_for_cancelled()
+                self._answer(*self._dealings.cancelled())
                 self._go_on()
             self._feed(e.Tick())
-            self._owed.settle()
+            self._dealings.settle()
             self._front.turn()
 
     def _timeout_s(self) -> float:
@@ -203,7 +219,7 @@ class Supervisor:
                 self._selector.unregister(self._crew.lanes)
             else:
                 self._selector.register(self._crew.lanes, selectors.EVENT_READ)
-        deadlines = (self._machine.next_deadline(), self._owed.retry_at(), self._front.next_deadline())
+        deadlines = (self._machine.next_deadline(), self._dealings.retry_at(), self._front.next_deadline())
         times = [at for at in deadlines if at is not None]
         if rest:
             times.append(self._rest_until)
@@ -214,7 +230,7 @@ class Supervisor:
 
         Never from within an action: what an action finds out waits until the whole decision is performed.
         """
-        self._answers.append(lambda: event)
+        self._answer(event)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -226,8 +242,9 @@ class Supervisor:
                 self._crew.forget(event.wid)
                 self._tell_workers()
 
-    def _answer(self, event: e.Event) -> None:
-        self._answers.append(lambda: event)
+    def _answer(self, *events: e.Event) -> None:
+        """Bring events in when their turn has come."""
+        self._answers += [partial(_same, event) for event in events]
 
     # ---- facts from outside
 
@@ -248,7 +265,7 @@ class Supervisor:
         elif signum == signal.SIGUSR1:
             self._reopen_log()
         elif signum == signal.SIGUSR2:
-            tell_everything(self._log, self._machine, self._crew.hands, owes=self._owed.anything, now=self._clock())
+            tell_everything(self._log, self._machine, self._crew.hands, owes=self._dealings.owes, now=self._clock())
 
     def _stop(self, signum: int, reason: StopReason) -> None:
         if reason > self._machine.reason:
@@ -274,46 +291,11 @@ class Supervisor:
         if self._crew.spawn(action, self._integers):
             self._tell_workers()
 
-    def _look_for_cancelled(self) -> None:
-        try:
-            pks = self._source.cancelled()
-        except SourceUnavailable as error:
-            self._disconnect()
-            self._owed.failed(error)
-            return
-        if pks:
-            self._answer(e.CancelAsked(pks))
-
-    def _claim(self, action: e.Claim) -> None:
-        if self._owed.anything:
-            # First the books: a key whose giving back is not known to be done could come back here by a claim.
-            self._answer(e.ClaimFailed(max(0.05, (self._owed.retry_at() or 0.0) - self._clock())))
-            return
-        try:
-            pks: Sequence[int] = self._source.strays(self._machine.holding()) if self._in_doubt else ()
-            self._in_doubt = False
-            pks = pks or self._source.claim(action.limit)
-            due_in_s = None if pks else self._source.next_due_s()
-        except SourceUnavailable as error:
-            self._in_doubt = True
-            self._disconnect()
-            self._answer(e.ClaimFailed(self._owed.failed(error)))
-            return
-        if self._owed.reached():
-            self._answer(e.SourceBack())
-        self._answer(e.Claimed(pks, action.limit, due_in_s))
-
-    def _ask_empty(self, action: e.AskEmpty) -> None:
-        try:
-            self._answer(e.FoundEmpty(not self._owed.anything and self._source.is_empty()))
-        except SourceUnavailable as error:
-            self._owed.failed(error)
-
     def _lose(self, action: e.Lose) -> None:
-        self._owed.lose(self._crew.hands[action.wid].process.pid, action.losses)
+        self._dealings.lose(self._crew.hands[action.wid].process.pid, action.losses)
 
     def _mark(self, action: e.Mark) -> None:
-        self._owed.mark(replace(action.mark, pid=self._crew.hands[action.wid].process.pid))
+        self._dealings.mark(replace(action.mark, pid=self._crew.hands[action.wid].process.pid))
 
     def _say(self, action: e.Say) -> None:
         who = ""
@@ -346,12 +328,6 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ)
             self._wakeup = wakeup
 
-    def _backlog(self) -> int | None:
-        try:
-            return self._source.backlog()
-        except SourceUnavailable:
-            return None
-
     def _reopen_log(self) -> None:
         """Open the log file anew, here and in every worker."""
         if not self._spec.log_file:
@@ -370,24 +346,18 @@ class Supervisor:
     def _leave(self) -> None:
         """Leave nothing behind, whatever the reason for leaving is."""
         self._crew.end_all(LAST_ACCOUNTS_S)
-        if self._in_doubt:
-            self._give_strays_back()
+        self._dealings.give_strays_back(self._machine.holding())
         give_up_at = self._clock() + LAST_ACCOUNTS_S
-        while self._owed.anything and self._clock() < give_up_at:
-            self._selector.select(max(0.0, (self._owed.retry_at() or 0.0) - self._clock()))
-            self._owed.settle()
-        self._source.close(finished=not self._owed.anything and not self._in_doubt)
+        while self._dealings.owes and self._clock() < give_up_at:
+            self._selector.select(max(0.0, (self._dealings.retry_at() or 0.0) - self._clock()))
+            self._dealings.settle()
+        self._source.close(finished=self._dealings.settled)
         self._front.finished(self._report)
         self._front.close()
         self._selector.close()
         if self._last:
             stop_resource_tracker()
 
-    def _give_strays_back(self) -> None:
-        """Ask for claims that were made without our knowing; nobody begins them any more."""
-        try:
-            if pks := self._source.strays(self._machine.holding()):
-                self._owed.release(pks)
-            self._in_doubt = False
-        except SourceUnavailable as error:
-            self._log.warning("%s", error)
+
+def _same(event: e.Event) -> e.Event:
+    return event

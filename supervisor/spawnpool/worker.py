@@ -224,9 +224,9 @@ class Worker:
             if (bounds := runner.bounds(pk)) != self._bounds:
                 self._bounds = bounds
                 self._lane.report(Kind.BOUNDS, text=bounds.encode())
+            self._running = pk  # before anybody can want to interrupt it
             self._lane.report(Kind.STARTED, pk)
             set_worker_title(self._spec.program, self._number, runner.describe(pk))
-            self._running = pk
             runner.run(pk)
             self._running = None
             if os.getpid() != self._pid:

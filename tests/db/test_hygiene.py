@@ -9,7 +9,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.backends.signals import connection_created
 
 from jobsup.compat import TaskResultStatus
-from jobsup.hygiene import CLEAN, Hygiene, check_connections, drop, tidy_connections
+from jobsup.hygiene import CLEAN, Hygiene, check_connections, drop
 from jobsup.models import Job
 from jobsup.runner import IDLE_CONNECTIONS_S
 from tests.db import misfits
@@ -84,18 +84,6 @@ def test_d1_drop_closes_for_certain(alias: str) -> None:
         cursor.execute("SELECT 1")
     assert not connection.in_atomic_block
     assert connection.get_autocommit()
-
-
-def test_tidying_touches_only_what_is_dirty(alias: str) -> None:
-    """The clean connection stays, the other one goes; what was never opened is not opened."""
-    connections[alias].ensure_connection()
-    driver = connections[alias].connection
-    assert tidy_connections() == []
-    assert connections[alias].connection is driver
-    transaction.set_autocommit(False, using=alias)
-    assert tidy_connections() == [alias]
-    assert connections[alias].connection is None
-    assert tidy_connections() == []
 
 
 def end_sessions(session: Session, besides: str = "pg_backend_pid()") -> None:

@@ -8,13 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from jobsup.models import Status
+from tests import databases
 from tests.support import WORKER_TITLE, Supervisor, environment, eventually, fds_of, is_alive, processes_of, title_of
 from tests.system.jobs import ON_SQLITE, assert_once, runs, status
 from tests.testapp import tasks
@@ -309,31 +311,26 @@ def test_usr1_opens_the_log_anew_in_the_supervisor_and_in_every_worker(database:
 
 
 @ROOT_ONLY
-@ON_SQLITE
-def test_s6_the_supervisor_and_its_workers_are_the_user_that_was_asked_for(
-    database: Database, tmp_path: Path, folder: Path
-) -> None:
+def test_s6_the_supervisor_and_its_workers_are_the_user_that_was_asked_for(sqlite_template: Path) -> None:
     """And workers still die with it: nobody, or only its group where nobody may not run this Python."""
     trial = ["sh", "-c", 'exec "$0" -c "import django" 2> /dev/null', sys.executable]
-    uid = (
-        0
-        if subprocess.run(trial, user="nobody", group=NOBODY.pw_gid, cwd="/", check=False).returncode
-        else NOBODY.pw_uid
-    )
-    for parent in tmp_path.parents:  # pytest's own are closed to others
-        if parent.stat().st_mode & 0o011 != 0o011:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        os.chown(path, uid, NOBODY.pw_gid)
-    held = tasks.hold.enqueue(str(folder / "never"))
+    done = subprocess.run(trial, user="nobody", group=NOBODY.pw_gid, cwd="/", check=False)
+    uid = 0 if done.returncode else NOBODY.pw_uid
     account = ["--user", "nobody"] if uid else ["--group", str(NOBODY.pw_gid)]
-    with Daemon(folder, database.env, *account) as daemon:
-        eventually(lambda: runs(held), SECONDS, "the job's begin", daemon.picture)
-        family = [daemon.pid, *daemon.workers()]
-        assert len(family) == 2
-        for pid in family:
-            assert kernel_view(pid)["Uid"].split() == [str(uid)] * 4
-            assert kernel_view(pid)["Gid"].split() == [str(NOBODY.pw_gid)] * 4
-        assert daemon.log.stat().st_gid == NOBODY.pw_gid
-        daemon.kill()
-        assert not any(map(is_alive, family))
+    with ExitStack() as stack:
+        # Not pytest's own folder, which is closed to others.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobsup-daemon-")))
+        database = stack.enter_context(databases.fresh_sqlite(sqlite_template, folder))
+        held = tasks.hold.enqueue(str(folder / "never"))
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, uid, NOBODY.pw_gid)
+        with Daemon(folder, database.env, *account) as daemon:
+            eventually(lambda: runs(held), SECONDS, "the job's begin", daemon.picture)
+            family = [daemon.pid, *daemon.workers()]
+            assert len(family) == 2
+            for pid in family:
+                assert kernel_view(pid)["Uid"].split() == [str(uid)] * 4
+                assert kernel_view(pid)["Gid"].split() == [str(NOBODY.pw_gid)] * 4
+            assert daemon.log.stat().st_gid == NOBODY.pw_gid
+            daemon.kill()
+            assert not any(map(is_alive, family))

@@ -6,14 +6,15 @@ import importlib
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jobsup.models import Job, Status
-from tests.support import Supervisor, environment, eventually
-from tests.system.jobs import ON_SQLITE, assert_once, picture, runs, status, wait_begun, wait_final
+from tests.support import Supervisor, assert_nothing_left, environment, eventually
+from tests.system.jobs import ON_POSTGRESQL, ON_SQLITE, assert_once, picture, runs, status, wait_begun, wait_final
 from tests.testapp import tasks
 
 if TYPE_CHECKING:
@@ -245,3 +246,24 @@ def test_usr2_writes_the_state_of_everything_and_where_each_worker_is(database: 
         supervisor.stop()
         assert "was killed" not in picture(supervisor)
     assert_once(held)
+
+
+@ON_POSTGRESQL
+def test_f43_a_hundred_hups_in_ten_seconds_under_load_lose_no_job(database: Database) -> None:
+    """Workers come and go all the while; each job runs once; then five TERMs end it once, with 0."""
+    jobs = []
+    with database.supervisor("--workers", "2") as supervisor:
+        supervisor.wait_ready()
+        for _ in range(100):
+            supervisor.signal(HUP)
+            jobs += [tasks.sleep.enqueue(0.01) for _ in range(4)]
+            time.sleep(0.1)  # the pace is the fault
+        wait_final(supervisor, jobs, 60)
+        assert supervisor.log().count("reload done") >= 2
+        for _ in range(5):
+            supervisor.signal(signal.SIGTERM)
+        assert supervisor.wait(60) == 0
+        assert supervisor.log().count("SIGTERM received") == 1
+    for job in jobs:
+        assert_once(job)
+    assert_nothing_left()

@@ -1,149 +1,48 @@
 """The service under a real systemd, installed by the installer, at every turn of its life.
 
-One box for the whole module. The project in it has the settings of the tests and the user `mysite`; its database is a
-SQLite file in a folder that the box shares with this process, so that jobs are enqueued and looked at from here.
+One box for the whole module; `tests.system.service` says what is in it.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shlex
 import shutil
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from jobsup.models import Status
 from tests import databases
 from tests.cage import MemoryCage
-from tests.support import WORKER_TITLE, eventually, title_of
+from tests.support import eventually
 from tests.system import box
-from tests.system.jobs import assert_once, row, runs, status, words
+from tests.system.jobs import assert_once, row, status, words
+from tests.system.service import (
+    ENVIRONMENT,
+    IN_A_WORKER,
+    PATIENT_S,
+    PROJECT,
+    SETTINGS,
+    STATE,
+    TWO_WORKERS,
+    UID,
+    USER,
+    Machine,
+    Service,
+    installed,
+    running,
+)
 from tests.testapp import nasty, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(box.why_not() is not None, reason=str(box.why_not()))
-
-USER, UID = "mysite", 890
-PROJECT = Path("/srv/mysite")
-STATE = Path("/var/lib/mysite")
-PATIENT_S = 60
-LEASE_S = 600  # whatever is recovered sooner was recovered by the run file
-MANAGE = """
-import os, sys
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
-from django.core.management import execute_from_command_line
-if __name__ == "__main__":
-    execute_from_command_line(sys.argv)
-"""
-SETTINGS = f"""
-from tests.settings import *
-JOBSUP = {{"WORKERS": 2, "LEASE": {LEASE_S}}}
-"""
-ENVIRONMENT = f"JOBSUP_TEST_DEFAULT=sqlite\nJOBSUP_TEST_SQLITE={STATE}/jobsup.sqlite3\n"
-IN_A_WORKER = "import multiprocessing, os, time\nif multiprocessing.parent_process():\n    "
-QUICK = "[Service]\nRestartSec=100ms\n"
-_numbers = itertools.count(1)
-
-
-class Machine(box.Box):
-    """The box with the project in it, and the folder that both sides see."""
-
-    def __init__(self, shared: Path) -> None:
-        super().__init__({shared: STATE})
-        self.shared = shared
-        os.chown(shared, UID, UID)
-        for file in shared.iterdir():
-            os.chown(file, UID, UID)
-
-    def prepare(self) -> None:
-        """Make the user, the project and its units."""
-        self.run("groupadd", "--gid", str(UID), USER)
-        self.run("useradd", "--uid", str(UID), "--gid", str(UID), "--no-create-home", USER)
-        self.put(PROJECT / "manage.py", MANAGE)
-        self.put(PROJECT / "mysite" / "__init__.py", "")
-        self.release(SETTINGS)
-        self.put("/etc/jobsup.env", ENVIRONMENT)
-        self.manage("jobsup_install", "--systemd", "--user", USER, "--write")
-        self.manage("jobsup_install", "--systemd", "--user", USER, "--write", "--instances")
-
-    def manage(self, *arguments: str) -> str:
-        """Run a management command of the project."""
-        variables = ENVIRONMENT.split()
-        return self.run("env", *variables, str(box.VENV / "bin" / "python"), str(PROJECT / "manage.py"), *arguments)
-
-    def release(self, settings: str) -> None:
-        """Deploy other settings."""
-        self.put(PROJECT / "mysite" / "settings.py", settings)
-
-    def signpost(self) -> tuple[str, Path]:
-        """Return a name in the shared folder, as jobs call it and as this process does."""
-        name = f"go-{next(_numbers)}"
-        return str(STATE / name), self.shared / name
-
-
-class Service:
-    """A unit in the box."""
-
-    def __init__(self, machine: Machine, unit: str) -> None:
-        self.machine, self.unit = machine, unit
-
-    def systemctl(self, *words: str, check: bool = True) -> int:
-        """Tell systemd something about the unit; return the exit code."""
-        done = self.machine.ask("systemctl", *words, self.unit)
-        assert not check or done.returncode == 0, f"systemctl {words}: {done.stdout}\n{self.picture()}"
-        return done.returncode
-
-    def show(self, name: str) -> str:
-        """Return a property of the unit."""
-        return self.machine.run("systemctl", "show", f"--property={name}", "--value", self.unit).strip()
-
-    def wait(self, name: str, wanted: str) -> None:
-        """Wait until a property has a value that matches a pattern wholly."""
-        eventually(lambda: re.fullmatch(wanted, self.show(name)), PATIENT_S, f"{name} {wanted}", self.picture)
-
-    def journal(self) -> str:
-        """Return what the unit has written and what systemd has written of it since it was last forgotten."""
-        return self.machine.run("journalctl", "--unit", self.unit, "--output=cat", "--no-pager", "--boot")
-
-    def wait_journal(self, text: str) -> None:
-        """Wait until the journal tells something."""
-        eventually(lambda: text in self.journal(), PATIENT_S, repr(text), self.picture)
-
-    def workers(self) -> list[int]:
-        """Return the pids on this machine of the workers that have come up."""
-        return [pid for pid in self.machine.processes() if title_of(pid).startswith(WORKER_TITLE) and self._owns(pid)]
-
-    def main(self) -> int:
-        """Return the pid on this machine of the supervisor."""
-        return self.machine.host_pid(int(self.show("MainPID")))
-
-    def wait_begun(self, result: Any, times: int = 1) -> int:
-        """Wait until a job has begun for the `times`-th time; return its worker's pid on this machine."""
-        eventually(lambda: len(runs(result)) >= times, PATIENT_S, f"run {times} of the job", self.picture)
-        return self.machine.host_pid(runs(result)[times - 1].pid)
-
-    def wait_successful(self, result: Any) -> None:
-        """Wait until a job has ended well."""
-        eventually(lambda: status(result) is Status.SUCCESSFUL, PATIENT_S, "the end of the job", self.picture)
-
-    def picture(self) -> str:
-        """Return all that can be known of it."""
-        shown = self.machine.ask("systemctl", "status", "--full", "--no-pager", "--lines=0", self.unit).stdout
-        return f"{shown}\n-- journal:\n{self.journal()}"
-
-    def _owns(self, pid: int) -> bool:
-        try:
-            return f"/{self.unit}" in (Path("/proc") / str(pid) / "cgroup").read_text()
-        except OSError:
-            return False
 
 
 @pytest.fixture(scope="module")
@@ -157,41 +56,11 @@ def machine(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield made
 
 
-@contextmanager
-def installed(machine: Machine, unit: str = "jobsup.service", drop_in: str = "") -> Iterator[Service]:
-    """Provide a unit as the installer wrote it, with a drop-in that makes it quick; afterwards it is down."""
-    service = Service(machine, unit)
-    template = re.sub("@.*", "@.service", unit)
-    folder = f"/etc/systemd/system/{template}.d"
-    machine.put(f"{folder}/test.conf", QUICK + drop_in)
-    machine.run("systemctl", "daemon-reload")
-    machine.run("journalctl", "--rotate", "--vacuum-time=1us")  # the journal tells of this test alone
-    try:
-        yield service
-    except BaseException:
-        machine.ask("systemctl", "kill", "--signal=KILL", unit)  # nobody waits for the drain of a test that has failed
-        raise
-    finally:
-        service.systemctl("stop", check=False)
-        service.systemctl("reset-failed", check=False)
-        shutil.rmtree(machine.at(folder))
-        machine.release(SETTINGS)
-        databases.empty("default")
-
-
-@contextmanager
-def running(machine: Machine, unit: str = "jobsup.service", drop_in: str = "") -> Iterator[Service]:
-    """Provide a unit that is up."""
-    with installed(machine, unit, drop_in) as service:
-        service.systemctl("start")
-        yield service
-
-
 def test_a_start_is_over_when_every_worker_is_ready_and_the_status_line_goes_on_from_there(machine: Machine) -> None:
     """A boot that takes long keeps the unit `activating`; then the line tells how many work, how fast, what waits."""
     name, post = machine.signpost()
     with installed(machine) as service:
-        machine.release(f"{SETTINGS}\n{IN_A_WORKER}while not os.path.exists({name!r}): time.sleep(0.01)")
+        machine.release(f"{TWO_WORKERS}\n{IN_A_WORKER}while not os.path.exists({name!r}): time.sleep(0.01)")
         service.systemctl("start", "--no-block")
         eventually(lambda: len(service.workers()) == 2, PATIENT_S, "two workers that boot", service.picture)
         assert service.show("ActiveState") == "activating"
@@ -210,21 +79,19 @@ def test_a_start_is_over_when_every_worker_is_ready_and_the_status_line_goes_on_
 
 
 def test_y4_a_reload_is_over_when_the_new_workers_serve_and_no_job_notices(machine: Machine) -> None:
-    """The settings are read again; a job that runs meanwhile ends where it began, and the supervisor stays."""
+    """The settings are read again; a job that runs meanwhile holds nobody up, ends where it began and is not cut."""
     name, post = machine.signpost()
     with running(machine) as service:
         supervisor, old = service.main(), service.workers()
         job = tasks.hold.enqueue(name)
         service.wait_begun(job)
-        machine.release(SETTINGS.replace('"WORKERS": 2', '"WORKERS": 3'))
-        service.systemctl("reload", "--no-block")
-        eventually(lambda: len(set(service.workers()) - set(old)) >= 2, PATIENT_S, "new workers", service.picture)
-        post.touch()
+        machine.release(TWO_WORKERS)
+        service.systemctl("reload")
         service.wait("SubState", "running")
-        eventually(lambda: len(set(service.workers()) - set(old)) == 3, PATIENT_S, "3 new workers", service.picture)
+        eventually(lambda: len(set(service.workers()) - set(old)) == 2, PATIENT_S, "2 new workers", service.picture)
+        post.touch()
         service.wait_successful(job)
         assert_once(job)
-        service.systemctl("reload")
         assert (service.main(), service.show("NRestarts")) == (supervisor, "0")
 
 
@@ -235,7 +102,7 @@ def test_a_reload_of_broken_code_is_refused_and_jobs_go_on(machine: Machine) -> 
         machine.release(f"{SETTINGS}\n{IN_A_WORKER}raise RuntimeError('the new release is broken')")
         assert service.systemctl("reload", check=False) != 0
         service.wait("ActiveState", "active")
-        service.wait("StatusText", "2 workers.*the new release is broken.*")
+        service.wait("StatusText", "1 worker,.*the new release is broken.*")
         assert "the new release is broken" in service.journal()
         job = tasks.effect.enqueue()
         service.wait_successful(job)
@@ -245,13 +112,13 @@ def test_a_reload_of_broken_code_is_refused_and_jobs_go_on(machine: Machine) -> 
         assert "SyntaxError" in service.journal()
         machine.release(SETTINGS)
         service.systemctl("reload")
-        service.wait("StatusText", r"2 workers, 0 busy, [\d,]+ jobs/s, 0 ready")
+        service.wait("StatusText", r"1 worker, 0 busy, [\d,]+ jobs/s, 0 ready")
         assert service.show("ActiveState") == "active"
 
 
 def test_y5_a_loop_that_hangs_is_noticed_by_the_watchdog(machine: Machine) -> None:
     """A supervisor that turns is left alone for as long as it does; one that is stopped is ended and started again."""
-    with running(machine, drop_in="WatchdogSec=5\nTimeoutAbortSec=1\n") as service:
+    with running(machine, drop_in="WatchdogSec=4\nTimeoutAbortSec=1\n") as service:
         for _ in range(2):
             sign = service.show("WatchdogTimestampMonotonic")
             service.wait("WatchdogTimestampMonotonic", f"(?!{sign}$).*")
@@ -280,11 +147,10 @@ def test_y7_a_worker_that_the_kernel_kills_for_memory_costs_its_job_an_attempt_a
     machine: Machine,
 ) -> None:
     """The service stays as it is, and the job says why."""
-    with running(machine) as service, ExitStack() as cages:
-        supervisor = service.main()
-        for worker in service.workers():
-            cages.enter_context(MemoryCage(64 << 20)).add(worker)
-        job = nasty.huge_error.enqueue(128 << 20)
+    with running(machine) as service, MemoryCage(64 << 20) as cage:
+        supervisor, (worker,) = service.main(), service.workers()
+        cage.add(worker)
+        job = nasty.huge_error.enqueue(96 << 20)
         eventually(lambda: words(job), PATIENT_S, "the first attempt's end", service.picture)
         assert re.search(r"was killed by SIGKILL while running .*: out of memory", words(job)[0]), words(job)
         eventually(
@@ -347,10 +213,10 @@ def test_an_instance_serves_its_queue_under_its_name(machine: Machine) -> None:
         assert status(not_mine) is Status.READY
         assert "supervisor other" in service.journal()
         service.systemctl("stop")
-        machine.put("/etc/jobsup/other.env", "JOBSUP_OPTIONS=--queue other --queue default --workers 1\n")
+        machine.put("/etc/jobsup/other.env", "JOBSUP_OPTIONS=--queue other --queue default --workers 2\n")
         service.systemctl("start")
         service.wait_successful(not_mine)
-        assert len(service.workers()) == 1
+        assert len(service.workers()) == 2
 
 
 def test_y8_the_demo_works_under_the_hardening(machine: Machine) -> None:
@@ -426,7 +292,7 @@ def test_a_project_at_an_odd_place_is_started_all_the_same(machine: Machine) -> 
 def test_settings_that_cannot_work_are_not_tried_again(machine: Machine) -> None:
     """Exit code 4 ends the unit for good, with the sentence in the journal."""
     with installed(machine) as service:
-        machine.release(SETTINGS.replace('"WORKERS": 2', '"WORKERS": -2'))
+        machine.release(SETTINGS.replace('"WORKERS": 1', '"WORKERS": -2'))
         assert service.systemctl("start", check=False) != 0
         service.wait("ActiveState", "failed")
         assert (service.show("ExecMainStatus"), service.show("NRestarts")) == ("4", "0")

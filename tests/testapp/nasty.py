@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import DatabaseError, connection, transaction
@@ -83,6 +84,18 @@ def fork_grandchild_sleeper(seconds: float) -> int:
         time.sleep(seconds)
         os._exit(0)
     return pid
+
+
+@task
+def leave_orphan(seconds: float, path: str) -> None:
+    """Fork twice, so that the grandchild has no parent any more; it sleeps, writes a file and ends."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+        return
+    if os.fork() == 0:
+        time.sleep(seconds)
+        Path(path).touch()
+    os._exit(0)
 
 
 @task

@@ -159,8 +159,13 @@ def leave_idle_executor() -> None:
 def leave_busy_executor() -> None:
     """Leave an executor at work."""
     begun = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        time.sleep(LONG_S)
+
     kept.append(ThreadPoolExecutor(2, thread_name_prefix="busy"))
-    kept[-1].submit(lambda: (begun.set(), time.sleep(LONG_S)))
+    kept[-1].submit(work)
     begun.wait()
 
 

@@ -159,15 +159,31 @@ def test_a_reload_during_a_renewal_waits_for_it_and_is_not_refused_by_its_failur
     assert serving(world) == {1}
 
 
-def test_an_old_worker_is_no_reason_to_turn_while_nobody_may_replace_it() -> None:
-    """During a reload, while another one is on trial, in a degraded pool: the next deadline lies ahead."""
-    world = on_duty(2, max_age_s=20, restarts_max=1)
-    for _ in range(2):
-        world.puppets[max(world.puppets)].code = -9
+def test_a_degraded_pool_replaces_nobody_and_does_not_turn_for_that() -> None:
+    """Worn workers are better than none; that one of them is old is no deadline meanwhile."""
+    world = on_duty(2, max_age_s=20, restarts_max=2, restarts_window_s=600)
+    for wid in (2, 3, 4):
+        world.puppets[wid].code = -9
         world.reap()
         boot_all(world)
-    keep_talking(world, 1030)
     assert "workers died within" in world.machine.degraded
+    keep_talking(world, 1060)
+    assert len(world.spawns) == 4
+    deadline = world.machine.next_deadline()
+    assert deadline is not None
+    assert deadline > world.now
+
+
+def test_an_old_worker_is_no_deadline_while_a_reload_waits_for_another_one() -> None:
+    """Renewals wait for the end of the reload."""
+    world = on_duty(2, max_age_s=20)
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[3])
+    world.puppets[3].code = -9
+    world.reap()  # its place is filled again, beside the one on trial
+    boot(world, world.puppets[4])
+    keep_talking(world, 1030)
+    assert world.machine.reloading
     deadline = world.machine.next_deadline()
     assert deadline is not None
     assert deadline > world.now
@@ -228,7 +244,7 @@ def test_spoiled_workers_are_no_deaths() -> None:
 
 def test_s9_fault_16_an_idle_worker_that_falls_silent_is_replaced_within_30_s() -> None:
     """Stopped or deadlocked: the ladder ends it, and a successor is there."""
-    world = on_duty(2)
+    world = on_duty(2, poll_interval_s=600)
     world.puppets[1].stubborn = True
     keep_talking(world, 1025)
     assert world.machine.members[1].state is WorkerState.SERVING

@@ -28,6 +28,7 @@ SCHEDULES = int(os.environ.get("JOBSUP_SCHEDULES", "1200"))
 CHUNKS = 8
 LENGTHS = 100, 400  # bytes
 TURNS = 400
+KILLING_TURNS_MAX = 12
 GRACE_S = 200.0
 
 many = settings(
@@ -106,11 +107,14 @@ def stops_in_time(world: World, reason: StopReason) -> None:
     began = world.now
     grace_s = world.machine.limits.grace_s if world.machine.reason is StopReason.NONE else 30.0
     world.stop(reason)
+    killing = 0
     for _ in range(2000):
         if world.machine.state is SupervisorState.STOPPED:
             break
+        killing += world.machine.state is SupervisorState.KILLING
         world.reap()
         world.tick_to_deadline()
+    assert killing <= KILLING_TURNS_MAX
     limits = world.machine.limits
     assert world.machine.state is SupervisorState.STOPPED
     assert not world.claimed

@@ -9,7 +9,7 @@ from spawnpool.bounds import Bounds, Interrupt
 from spawnpool.reports import Kind, Report
 from spawnpool.states import Ended, StopReason, SupervisorState, WorkerState
 from tests.unit.puppet import MB, Job
-from tests.unit.stories import at_work, boot_all, finish, learn_short_keys, on_duty, start, wait_until
+from tests.unit.stories import at_work, boot, boot_all, finish, learn_short_keys, on_duty, start, wait_until
 from tests.unit.world import World
 
 TIMEOUT = Bounds(timeout_s=5, grace_s=3)
@@ -229,6 +229,34 @@ def test_a_cancelled_key_that_goes_to_another_worker_is_asked_there() -> None:
     assert world.orders == [e.Order(2, 5, Interrupt.CANCEL, loudly=False)]
 
 
+def test_a_cancelled_key_that_ended_and_comes_again_is_a_new_one() -> None:
+    """Whether that is still cancelled is for the source to say."""
+    world = at_work(Job())
+    world.cancel(1)
+    world.puppets[1].code = -9
+    world.reap()
+    boot_all(world)
+    world.tick()
+    start(world, world.puppets[2])
+    assert world.puppets[2].running == 1
+    assert world.orders == [QUIET_CANCEL]
+
+
+def test_the_times_of_a_cancellation_are_those_of_the_latest_settings() -> None:
+    """A reload changes them for the jobs that run as well."""
+    world = at_work(Job(heeds=False), workers=1)
+    world.feed(e.ReloadAsked())
+    boot(world, world.puppets[2], cancel_ask_s=7, cancel_grace_s=9)
+    world.cancel(1)
+    wait_until(world, 1006.9)
+    assert world.orders == [QUIET_CANCEL]
+    wait_until(world, 1015.9)
+    assert world.orders == [QUIET_CANCEL, LOUD_CANCEL]
+    assert world.puppets[1].code is None
+    wait_until(world, 1016)
+    assert world.puppets[1].code == -6
+
+
 def test_a_cancelled_job_gets_no_longer_than_its_time_out() -> None:
     """Were the asking to last longer, the time-out interrupts it all the same."""
     world = at_work(HEEDS, cancel_ask_s=600)
@@ -252,7 +280,9 @@ def test_the_source_is_asked_who_is_cancelled_while_something_runs() -> None:
     """About once a second, not for keys that come and go in an instant, and not while nothing runs."""
     world = at_work(Job())
     world.cancel_wanted = {1}
-    wait_until(world, 1001)
+    wait_until(world, 1000.6)
+    assert world.machine.next_deadline() == 1001
+    world.tick_to_deadline()
     assert world.orders == [QUIET_CANCEL]
     finish(world, world.puppets[1])
     world.cancel_wanted = {5}

@@ -51,7 +51,7 @@ class World:
         self.claimed: dict[int, int | None] = {}  # key -> the worker that began it
         self.attempts: dict[int, int] = {}
         self.finished: set[int] = set()
-        self.late_claim: int | None = None
+        self.late_claim: e.Claimed | e.ClaimFailed | None = None
         self.source_down = self.spawn_fails = self.answers_late = False
         self.code: int | None = None
         self.report: DrainReport | None = None
@@ -143,9 +143,8 @@ class World:
     def answer_late_claim(self) -> None:
         """Bring the answer to an open claim in."""
         if self.late_claim is not None:
-            limit, self.late_claim = self.late_claim, None
-            self._answer_claim(limit)
-            self.feed(self.answers.popleft())
+            answer, self.late_claim = self.late_claim, None
+            self.feed(answer)
 
     # ---- actions
 
@@ -182,18 +181,18 @@ class World:
     def _claim(self, action: e.Claim) -> None:
         assert self.machine.reason is StopReason.NONE, "a stopping supervisor claims"
         assert self.late_claim is None, "two claims at once"
+        answer = self._ask_for_keys(action.limit)
         if self.answers_late:
-            self.late_claim = action.limit
+            self.late_claim = answer
         else:
-            self._answer_claim(action.limit)
+            self.answers.append(answer)
 
-    def _answer_claim(self, limit: int) -> None:
+    def _ask_for_keys(self, limit: int) -> e.Claimed | e.ClaimFailed:
         if self.source_down:
-            self.answers.append(e.ClaimFailed(1.0))
-            return
+            return e.ClaimFailed(1.0)
         pks = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
         self.claimed |= dict.fromkeys(pks)
-        self.answers.append(e.Claimed(pks, limit, None))
+        return e.Claimed(pks, limit, None)
 
     def _release(self, action: e.Release) -> None:
         for pk in action.pks:
@@ -265,7 +264,8 @@ class World:
         for member in self.machine.members.values():
             held += member.window
         assert len(held) == len(set(held)), "one key is held twice"
-        coming = {pk for answer in self.answers if isinstance(answer, e.Claimed) for pk in answer.pks}
+        answers = [*self.answers, self.late_claim]
+        coming = {pk for answer in answers if isinstance(answer, e.Claimed) for pk in answer.pks}
         gone = set(self.claimed) - set(held) - coming
         assert set(held) <= set(self.claimed), f"{set(held) - set(self.claimed)} went out and are still held"
         if gone:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from jobsup.hygiene.connections import Connections, check_connections, drop, tidy_connections
+from jobsup.hygiene.connections import Connections, check_connections, drop
 from jobsup.hygiene.context import Context
 from jobsup.hygiene.leftovers import CLEAN, Findings, Leftovers
 from jobsup.hygiene.process import Signals, Streams, Surroundings
 from jobsup.hygiene.threads import Threads
 from jobsup.text import class_path
 
-__all__ = ["CLEAN", "Hygiene", "Leftovers", "check_connections", "drop", "tidy_connections"]
+__all__ = ["CLEAN", "Hygiene", "Leftovers", "check_connections", "drop"]
 
 
 class Room(Protocol):

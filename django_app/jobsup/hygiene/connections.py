@@ -81,18 +81,6 @@ class Connections:
         return watches[0]
 
 
-def tidy_connections() -> list[str]:
-    """Drop the connections that a job left in the middle of something; return the aliases that were dropped."""
-    dropped = []
-    for connection in connections.all(initialized_only=True):
-        if _why_unfit(connection, Watch()):
-            drop(connection)
-            dropped.append(connection.alias)
-        connection.errors_occurred = False
-        connection.queries_log.clear()
-    return dropped
-
-
 def check_connections() -> None:
     """Drop the connections that died while nobody used them."""
     for connection in connections.all(initialized_only=True):

@@ -113,8 +113,9 @@ class Command(BaseCommand):
                     verbosity=options["verbosity"],
                 )
         except AlreadyRunning as error:
+            another = "--name" if wanted.pidfile is None else "--name and --pidfile"
             raise CommandError(
-                f"{error}: stop that supervisor, or give this one another --name", returncode=ExitCode.BAD_CONFIG
+                f"{error}: stop that supervisor, or give this one another {another}", returncode=ExitCode.BAD_CONFIG
             ) from error
         except RunOver as error:
             raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error

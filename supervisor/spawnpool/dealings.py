@@ -1,4 +1,4 @@
-"""What the supervisor owes its source: facts that must arrive, kept until they do.
+"""The supervisor's dealings with its source: what it asks for, and the facts that must arrive, kept until they do.
 
 A database that cannot be reached for a while costs time, never an account.
 """
@@ -6,9 +6,10 @@ A database that cannot be reached for a while costs time, never an account.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from spawnpool import events as e
 from spawnpool.errors import SourceUnavailable
 from spawnpool.source import Loss, Running, Source
 
@@ -17,32 +18,105 @@ RETRY_MAX_S = 4.0
 COMPLAIN_EVERY_S = 10.0
 
 
-class Owed:
-    """Delivers facts to a source and keeps what could not be delivered.
+class Dealings:
+    """Asks the source, delivers facts to it and keeps what could not be delivered.
 
     Args:
-        source: who gets them.
+        source: the other side.
+        disconnect: closes every connection; called when the source could not be reached.
         log: where a failure is told, at most once in `COMPLAIN_EVERY_S` seconds.
         clock: a monotonic clock in seconds.
     """
 
-    def __init__(self, source: Source, log: logging.Logger, clock: Callable[[], float]) -> None:
-        self._source, self._log, self._clock = source, log, clock
+    def __init__(
+        self, source: Source, disconnect: Callable[[], None], log: logging.Logger, clock: Callable[[], float]
+    ) -> None:
+        self._source, self._disconnect, self._log, self._clock = source, disconnect, log, clock
+        self._in_doubt = False  # a claim failed, and may have been made all the same
         self._releases: list[int] = []
         self._losses: list[list[Loss]] = []
         self._beat: str | None = None
         self._failures = 0
+        self.trouble = ""
+        """Why the source cannot be reached, while that is so."""
         self._retry_at: float | None = None
         self._complained_at: float | None = None
 
     @property
-    def anything(self) -> bool:
+    def owes(self) -> bool:
         """Whether an account has not arrived yet."""
         return bool(self._releases or self._losses)
 
+    @property
+    def settled(self) -> bool:
+        """Whether every account has arrived and no claim is in doubt."""
+        return not self.owes and not self._in_doubt
+
     def retry_at(self) -> float | None:
         """Return when the next try is due, None if nothing is owed."""
-        return self._retry_at if self.anything or self._beat is not None else None
+        return self._retry_at if self.owes or self._beat is not None else None
+
+    # ---- what is asked for
+
+    def claim(self, limit: int, holding: Collection[int]) -> list[e.Event]:
+        """Claim keys; return what to tell the machine.
+
+        Args:
+            limit: how many at most.
+            holding: the keys that are in our possession.
+        """
+        if self.owes:
+            # First the books: a key whose giving back is not known to be done could come back here by a claim.
+            return [e.ClaimFailed(max(0.05, (self.retry_at() or 0.0) - self._clock()))]
+        try:
+            pks: Sequence[int] = self._source.strays(holding) if self._in_doubt else ()
+            self._in_doubt = False
+            pks = pks or self._source.claim(limit)
+            due_in_s = None if pks else self._source.next_due_s()
+        except SourceUnavailable as error:
+            self._in_doubt = True
+            self._disconnect()
+            return [e.ClaimFailed(self.failed(error))]
+        back: list[e.Event] = [e.SourceBack()] if self.reached() else []
+        return [*back, e.Claimed(pks, limit, due_in_s)]
+
+    def cancelled(self) -> list[e.Event]:
+        """Ask which of our keys are cancelled; return what to tell the machine."""
+        try:
+            pks = self._source.cancelled()
+        except SourceUnavailable as error:
+            self._disconnect()
+            self.failed(error)
+            return []
+        return [e.CancelAsked(pks)] if pks else []
+
+    def is_empty(self) -> list[e.Event]:
+        """Ask whether nothing is left at all; return what to tell the machine."""
+        try:
+            return [e.FoundEmpty(not self.owes and self._source.is_empty())]
+        except SourceUnavailable as error:
+            self.failed(error)
+            return []
+
+    def backlog(self) -> int | None:
+        """Return about how many keys are ready, None if that is not known now."""
+        try:
+            return self._source.backlog()
+        except SourceUnavailable:
+            return None
+
+    def give_strays_back(self, holding: Collection[int]) -> None:
+        """Give back what was claimed without our knowing, at the end: nobody begins it any more."""
+        if not self._in_doubt:
+            return
+        try:
+            if pks := self._source.strays(holding):
+                self.release(pks)
+            self._in_doubt = False
+        except SourceUnavailable as error:
+            self._log.warning("%s", error)
+
+    # ---- what is told
 
     def release(self, pks: Sequence[int]) -> None:
         """Give keys back."""
@@ -81,6 +155,7 @@ class Owed:
     def failed(self, error: SourceUnavailable) -> float:
         """Note that the source could not be reached; return in how many seconds to try again."""
         self._failures += 1
+        self.trouble = str(error)
         delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures - 1, 10))
         now = self._clock()
         if self._complained_at is None or now - self._complained_at >= COMPLAIN_EVERY_S:
@@ -95,7 +170,7 @@ class Owed:
             self._retry_at = self._clock()
         if self._failures:
             self._log.info("it answers again after %d failed tries", self._failures)
-        self._failures, self._complained_at = 0, None
+        self._failures, self._complained_at, self.trouble = 0, None, ""
         return was_away
 
     def _deliver(self) -> None:
