@@ -79,6 +79,7 @@ class Crew:
     def measure(self, wid: int) -> None:
         """Find out how much memory a worker has."""
         self.hands[wid].watch.look()
+        self._answer(partial(self._read_lane, wid))  # so that the next key is not blamed for the last one's memory
         self._answer(partial(self._measured, wid))
 
     def _read_lane(self, wid: int) -> e.Event:

@@ -108,8 +108,11 @@ class Dispatch:
         return member.serving and member.unstarted > 0 and not member.recalled
 
     def _recall_at(self, member: Member, *, free: bool) -> float:
-        """Return when keys behind a slow one are asked back; not at once again when nothing came back."""
-        after_s = self.limits.recall_after_s if free else self.limits.release_after_s
+        """Return when keys behind a slow one are asked back; not at once again when nothing came back.
+
+        Where nothing was begun yet they are being loaded, and the next worker would have to load them, too.
+        """
+        after_s = self.limits.recall_after_s if free and member.started else self.limits.release_after_s
         return max(member.progress_at + after_s, member.asked_back_at + self.limits.recall_after_s)
 
     def mark_running(self, members: Sequence[Member], now: float) -> None:

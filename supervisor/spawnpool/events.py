@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spawnpool.bounds import Interrupt
+from spawnpool.card import place_of
 from spawnpool.drain import DrainReport
 from spawnpool.reports import Report
 from spawnpool.source import Loss, Running
@@ -53,6 +54,11 @@ class Died:
     peak_bytes: int | None = None
     cause: str = ""
     stack: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where it was, to go on with; "" if that is not known."""
+        return f"; it was at {place}" if (place := place_of(self.stack)) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Front:
         if not self._told_stopping and machine.reason is not StopReason.NONE:
             self._told_stopping = True
             self._manager.stopping()
-            self._show_at = now
+            self._show_at = self._extend_at = now
         if (self._told_stopping or machine.reloading) and now >= self._extend_at:
             self._extend_at = now + SHOW_INTERVAL_S
             self._manager.extend_timeout(PATIENCE_S + SHOW_INTERVAL_S)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from spawnpool import events as e
@@ -143,11 +144,13 @@ class Machine:
 
     def _reported(self, event: e.Reported, now: float) -> None:
         member = self.members.get(event.wid)
-        if member is None or member.state is WorkerState.ENDING:
-            return  # its fate is decided; the source knows what it still finished
+        if member is None:
+            return
+        decided = member.state is WorkerState.ENDING  # about the worker; what became of its keys is still worth knowing
         try:
             for report in event.reports:
-                self._take_report(member, report, now)
+                if not decided or report.kind in (Kind.STARTED, Kind.RETURNED, Kind.SETTLED):
+                    self._take_report(member, report, now)
         except (BrokenReport, IndexError, ValueError) as error:
             self._roster.expel(member, Ended.EXPELLED, str(error), now)
 
@@ -228,7 +231,11 @@ class Machine:
             self._oversight.measured(member, event.rss_bytes, now)
 
     def _cancel_asked(self, event: e.CancelAsked, now: float) -> None:
-        self._oversight.cancel(event.pks, self._roster.all(), self.holding(), now)
+        members = self._roster.all()
+        news = self._oversight.cancel(event.pks, members, self.holding(), now)
+        for member in members:
+            if member.serving and not news.isdisjoint(islice(member.window, member.started, None)):
+                self._roster.take_back(member, now)  # who gets them next loads them anew, and so learns of it
 
     def _claimed(self, event: e.Claimed, now: float) -> None:
         for member in self.members.values():

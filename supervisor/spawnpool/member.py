@@ -70,6 +70,8 @@ class Member:
     ended: Ended = Ended.DIED
     why: str = ""
     """What the supervisor ended it for."""
+    killed: bool = False
+    """SIGKILL was sent."""
     ended_for: int | None = None
     """The key that was running then, as far as was known."""
     farewell: str = ""

@@ -33,12 +33,14 @@ class Oversight:
         self._cancelled: set[int] = set()  # of our keys; most never start
         self._look_at = 0.0
 
-    def cancel(self, pks: Collection[int], members: Sequence[Member], holding: Collection[int], now: float) -> None:
-        """Take in that keys are cancelled: what runs is asked to end, what does not may not begin."""
-        self._cancelled = (self._cancelled | set(pks)) & set(holding)
+    def cancel(self, pks: Collection[int], members: Sequence[Member], holding: Collection[int], now: float) -> set[int]:
+        """Take in that keys are cancelled: what runs is asked to end; return those of which that is news."""
+        news = set(pks).intersection(holding) - self._cancelled
+        self._cancelled = (self._cancelled | news).intersection(holding)
         for member in members:
             if (pk := member.running()) is not None and pk in self._cancelled:
                 self._ask(member, pk, now)
+        return news
 
     def began(self, member: Member, pk: int, now: float) -> None:
         """Note that a key has begun."""

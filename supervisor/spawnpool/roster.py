@@ -9,13 +9,16 @@ import logging
 from collections.abc import Callable
 
 from spawnpool import events as e
-from spawnpool.card import place_of
 from spawnpool.errors import LimitError
 from spawnpool.limits import Limits
 from spawnpool.member import Member
 from spawnpool.restarts import Backoff, Intensity
 from spawnpool.slots import Reload, Slot
-from spawnpool.states import Ended, WorkerState
+from spawnpool.states import Ended, ExitCode, WorkerState
+from spawnpool.wear import old_at, worn
+
+UNKILLABLE_S = 5.0
+"""How long after SIGKILL it is told that a process does not die: it is in uninterruptible sleep (state D of ps)."""
 
 
 class Roster:
@@ -117,14 +120,15 @@ class Roster:
                 self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
             elif not told:
                 why = f": {cause}" if (cause := member.why or event.cause) else ""
-                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}{_where(event)}", member.wid)
+                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}{event.where}", member.wid)
         self._forget_surplus()
 
     def _count_death(self, member: Member, event: e.Died, now: float) -> None:
-        """Let an unexpected death tell on the pool; a job's own limits and what was asked for do not."""
+        """Let an unexpected death tell on the pool; a job's own limits, a source away and what was asked for do not."""
         asked_for = member.state is WorkerState.LEAVING and event.code == 0
         superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED  # ended for no fault of its own
-        if self.stopping or asked_for or superseded or member.ended.by_a_limit or not self._intensity.died(now):
+        excused = asked_for or superseded or member.ended.by_a_limit or event.code == ExitCode.NOT_RECORDED
+        if self.stopping or excused or not self._intensity.died(now):
             return
         limits = self.limits
         self.degraded = (
@@ -138,7 +142,7 @@ class Roster:
 
     def retire(self, member: Member, now: float) -> None:
         """Let a worker finish what it started, give its other keys to somebody else, and leave."""
-        self._take_back(member, now)
+        self.take_back(member, now)
         if member.serving:
             member.state = WorkerState.LEAVING
             if member.running() is None:
@@ -148,12 +152,13 @@ class Roster:
     def spoiled(self, member: Member, why: str, now: float) -> None:
         """Note that a worker leaves by itself: what a job left behind in it must not reach the next one."""
         self._say(logging.WARNING, f"is replaced: {why}", member.wid)
-        self._take_back(member, now)
+        self.take_back(member, now)
         if member.serving:
             member.state = WorkerState.LEAVING
             member.deadline = now + self.limits.grace_s
 
-    def _take_back(self, member: Member, now: float) -> None:
+    def take_back(self, member: Member, now: float) -> None:
+        """Ask back what a worker has not begun."""
         if member.unstarted and not member.recalled:
             self._do(e.TakeBack(member.wid, member.ask_back(now)))
 
@@ -171,8 +176,15 @@ class Roster:
         """Step on the ladder: SIGABRT, so that it says where it is, then SIGKILL; nobody asks that of one in vain."""
         silent = member.state is WorkerState.BOOTING and self.stopping
         member.state = WorkerState.ENDING
-        member.deadline = None if silent else now + self.limits.abort_grace_s
-        self._do(e.Kill(member.wid) if silent else e.Abort(member.wid))
+        if silent:
+            self._kill(member, now)
+        else:
+            member.deadline = now + self.limits.abort_grace_s
+            self._do(e.Abort(member.wid))
+
+    def _kill(self, member: Member, now: float) -> None:
+        member.killed, member.deadline = True, now + UNKILLABLE_S
+        self._do(e.Kill(member.wid))
 
     def keep_deadlines(self, now: float) -> None:
         """End workers that have been in one state for too long."""
@@ -190,9 +202,12 @@ class Roster:
                 self.expel(member, Ended.EXPELLED, f"not ready after {self.limits.boot_timeout_s:g} s", now)
             elif member.state is WorkerState.LEAVING:
                 self.expel(member, Ended.EXPELLED, "it did not leave when it was asked to", now)
+            elif member.killed:
+                member.deadline = now + UNKILLABLE_S
+                stuck = "was sent SIGKILL and is not dead: it waits for a disk or a network"
+                self._say(logging.ERROR, stuck, member.wid)
             else:
-                member.deadline = None
-                self._do(e.Kill(member.wid))
+                self._kill(member, now)
 
     # ---- how many there should be, and on which code
 
@@ -248,7 +263,11 @@ class Roster:
         times += [at for at in silences if at is not None]
         times += [self._spawn_at(slot) for slot in self._slots() if slot.wid is None and slot.trial is None]
         if self.limits.max_age_s and self._may_renew():
-            times += [self._old_at(member) for member in members if member.serving]
+            times += [
+                max(old_at(member, self.limits), self.slots[member.number].renew_at)
+                for member in members
+                if member.serving and member.number in self.slots
+            ]
         if (recovery_at := self._intensity.recovery_at()) is not None:
             times.append(recovery_at)
         return times
@@ -265,26 +284,15 @@ class Roster:
         """Have a successor boot beside one worker that is worn out; one at a time, and the old one stays until then."""
         for slot in self._slots():
             member = self.members.get(slot.wid) if slot.wid is not None else None
-            if member is not None and member.serving and now >= slot.renew_at and (why := self._worn(member, now)):
+            if (
+                member is not None
+                and member.serving
+                and now >= slot.renew_at
+                and (why := worn(member, self.limits, now))
+            ):
                 self._say(logging.INFO, f"is going to be replaced: {why}", member.wid)
                 slot.trial = self._spawn(slot, now)
                 return
-
-    def _worn(self, member: Member, now: float) -> str:
-        """Say why a worker has served its time, "" if it has not."""
-        limits = self.limits
-        if limits.max_jobs and member.done >= max(1, limits.max_jobs * _share(member.wid)):
-            return f"it has run {member.done} jobs"
-        if limits.max_rss_bytes and member.rss_bytes > limits.max_rss_bytes:
-            return f"it uses {member.rss_bytes / 2**20:.0f} MB of memory"
-        if limits.max_age_s and now >= self._old_at(member):
-            return f"it is {now - member.ready_at:.0f} s old"
-        return ""
-
-    def _old_at(self, member: Member) -> float:
-        slot = self.slots.get(member.number)
-        renew_at = 0.0 if slot is None else slot.renew_at
-        return max(member.ready_at + self.limits.max_age_s * _share(member.wid), renew_at)
 
     def _on_trial(self) -> bool:
         return any(slot.trial is not None for slot in self.slots.values())
@@ -382,18 +390,8 @@ def _workers(count: int) -> str:
     return f"{count} worker{'s' * (count != 1)}"
 
 
-def _share(wid: int) -> float:
-    """Return which share of its lifetime a worker gets, 0.9 to 1, so that those of one age do not end together."""
-    return 1.0 - 0.1 * (wid * 0.6180339887 % 1.0)  # the golden ratio spreads successive numbers evenly
-
-
 def _farewell(member: Member, event: e.Died) -> str:
     """Return why a worker did not become ready."""
     if member.farewell:
-        return f"could not boot: {member.farewell}{_where(event)}"
-    return event.words if event.code is None else f"{event.words} before it was ready{_where(event)}"
-
-
-def _where(event: e.Died) -> str:
-    """Return where in Python a worker ended, to go on with, if it could say so."""
-    return f"; it was at {place}" if (place := place_of(event.stack)) else ""
+        return f"could not boot: {member.farewell}{event.where}"
+    return event.words if event.code is None else f"{event.words} before it was ready{event.where}"

@@ -150,7 +150,9 @@ class Laws:
         else:  # a quiet one does no harm when its key ended in the same breath
             assert action.pk in case.latest, f"{action} is for another key than {case.latest}"
         timeout_at = float("inf") if case.bounds.timeout_s is None else case.began_at + case.bounds.timeout_s
-        if action.why is Interrupt.TIMEOUT:
+        if action.why is Interrupt.NONE:
+            assert not action.loudly
+        elif action.why is Interrupt.TIMEOUT:
             assert action.loudly
             assert now >= timeout_at - EPSILON_S, "interrupted before its time-out"
         else:

@@ -15,7 +15,10 @@ from jobsup.backend import JobsupBackend
 
 JOBSUP = "jobsup.backend.JobsupBackend"
 OURS = {"BACKEND": JOBSUP}
-EXPECTED_KEYS = "BOOT_TIMEOUT, CRASH_ATTEMPTS, GRACE, LEASE, NAME, NODE, NOTIFY, RUN_DIR, WORKERS"
+EXPECTED_KEYS = (
+    "BOOT_TIMEOUT, CANCEL_ASK, CANCEL_GRACE, CRASH_ATTEMPTS, GRACE, LEASE, MAX_AGE, MAX_JOBS, MAX_RSS, MEMORY_LIMIT, "
+    "NAME, NODE, NOTIFY, RESTARTS, RESTARTS_WINDOW, RUN_DIR, TIMEOUT, TIMEOUT_GRACE, WORKERS"
+)
 
 
 class OtherBackend:
@@ -56,12 +59,39 @@ def test_everything_can_be_set() -> None:
         "RUN_DIR": "/run/jobsup",
         "NOTIFY": False,
         "CRASH_ATTEMPTS": 1,
+        "TIMEOUT": timedelta(hours=1),
+        "TIMEOUT_GRACE": 0,
+        "MEMORY_LIMIT": "512M",
+        "MAX_JOBS": 1000,
+        "MAX_RSS": 2**30,
+        "MAX_AGE": timedelta(days=1),
+        "CANCEL_ASK": 0,
+        "CANCEL_GRACE": 2.5,
+        "RESTARTS": 3,
+        "RESTARTS_WINDOW": 10,
     }
     with override_settings(JOBSUP=given):
         assert conf.load() == conf.Conf(
             workers=3, name="night", node="host.example", grace_s=120.0, lease_s=10, boot_timeout_s=1.5,
-            run_dir="/run/jobsup", notify=False, crash_attempts=1,
+            run_dir="/run/jobsup", notify=False, crash_attempts=1, timeout_s=3600.0, timeout_grace_s=0,
+            memory_limit=512 * 2**20, max_jobs=1000, max_rss=2**30, max_age_s=86400.0, cancel_ask_s=0,
+            cancel_grace_s=2.5, restarts=3, restarts_window_s=10,
         )  # fmt: skip
+
+
+def test_what_is_no_limit_may_be_said() -> None:
+    """None stands for what holds without the setting: no limit, and this machine's own name and folder."""
+    given: dict[str, Any] = dict.fromkeys(
+        ["NODE", "RUN_DIR", "TIMEOUT", "MEMORY_LIMIT", "MAX_JOBS", "MAX_RSS", "MAX_AGE"]
+    )
+    with override_settings(JOBSUP=given):
+        assert conf.load() == conf.Conf()
+
+
+@pytest.mark.parametrize(("written", "count"), [("1M", 2**20), ("1048576", 2**20), ("3G", 3 * 2**30), (" 2gb ", 2**31)])
+def test_sizes_are_bytes_or_powers_of_1024(written: str, count: int) -> None:
+    """With a unit, in either case."""
+    assert conf.size(written) == count
 
 
 def test_the_node_is_the_machine_unless_it_is_named() -> None:
@@ -114,6 +144,20 @@ def test_an_unknown_key_is_told_with_those_that_there_are(key: Any) -> None:
         ("NODE", 5, "expected a string"),
         ("NODE", "two words", "expected at most 40 letters, digits, dots, dashes and underscores"),
         ("RUN_DIR", 5, "expected a string"),
+        ("TIMEOUT", 0, "must lie between 0.001 and 604800"),
+        ("TIMEOUT", "1", "expected seconds or a timedelta"),
+        ("TIMEOUT_GRACE", None, "expected seconds or a timedelta"),
+        ("TIMEOUT_GRACE", -1, "must lie between 0 and 604800"),
+        ("MEMORY_LIMIT", "lots", 'expected bytes or a size such as "512M"'),
+        ("MEMORY_LIMIT", 0, "must lie between 1M and 1024T"),
+        ("MAX_JOBS", 0, "must lie between 1 and 1000000000000"),
+        ("MAX_JOBS", 1.5, "expected a whole number"),
+        ("MAX_RSS", "512", "must lie between 1M and 1024T"),
+        ("MAX_AGE", 0, "must lie between 1 and 31622400"),
+        ("CANCEL_ASK", -1, "must lie between 0 and 86400"),
+        ("CANCEL_GRACE", None, "expected seconds or a timedelta"),
+        ("RESTARTS", 0, "must lie between 1 and 1000000"),
+        ("RESTARTS_WINDOW", 0, "must lie between 1 and 86400"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_path(key: str, value: Any, expected: str) -> None:
@@ -123,9 +167,10 @@ def test_a_wrong_value_is_told_with_its_path(key: str, value: Any, expected: str
     assert said.endswith(f": {expected}")
 
 
-def test_a_duration_out_of_range_is_told_in_seconds() -> None:
-    """Also where a timedelta was given."""
-    assert refusal(JOBSUP={"GRACE": timedelta(days=8)}) == "JOBSUP['GRACE'] is 691200.0: must lie between 0 and 604800"
+def test_a_duration_out_of_range_is_told_as_it_was_given() -> None:
+    """And the range in seconds."""
+    told = "JOBSUP['GRACE'] is datetime.timedelta(days=8): must lie between 0 and 604800"
+    assert refusal(JOBSUP={"GRACE": timedelta(days=8)}) == told
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,15 @@ def test_an_end_for_want_of_work_has_a_report_too() -> None:
     world.puppets[1].act(1)
     world.reap()
     assert (world.code, world.report) == (0, DrainReport())
+
+
+def test_a_key_whose_end_was_recorded_before_the_stop_is_not_reported_as_cut_short() -> None:
+    """QUIT while SETTLED waits in the pipe: reports of an ENDING worker are thrown away."""
+    world = at_work(Job())
+    world.puppets[1].act(1)  # recorded, said, unread
+    world.puppets[1].stubborn = True
+    world.stop(StopReason.NOW)
+    while world.report is None:
+        world.tick_to_deadline()
+        world.reap()
+    assert world.report.finished == [1], world.report

@@ -254,3 +254,21 @@ def test_the_words_of_a_boot_that_failed_are_those_of_the_worker() -> None:
     world.puppets[1].say(Kind.FAILED, text="ImproperlyConfigured: no SECRET_KEY")
     kill(world, 1)
     assert world.machine.degraded == "worker 1 could not boot: ImproperlyConfigured: no SECRET_KEY"
+
+
+def test_fault_37_a_process_that_does_not_die_of_sigkill_is_told_and_awaited() -> None:
+    """State D: nothing more can be done about it than to say so; its place is filled once it is gone."""
+    world = World(Limits(workers=1, boot_timeout_s=7))
+    world.tick()
+    [puppet] = world.puppets.values()
+    world.performers[e.Abort] = world.performers[e.Kill] = lambda action: None  # the kernel lets nothing through
+    until = world.now + 60
+    while world.now < until:
+        world.tick_to_deadline()
+    told = [text for text in world.said if "was sent SIGKILL and is not dead" in text]
+    assert 1 <= len(told) <= 12, world.said
+    assert list(world.puppets.values()) == [puppet]
+    puppet.code = -9
+    world.reap()
+    world.tick_to_deadline()
+    assert [each for each in world.puppets.values() if each is not puppet]

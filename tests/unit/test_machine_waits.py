@@ -97,3 +97,22 @@ def test_a_quiet_supervisor_waits_while_a_long_job_runs() -> None:
     deadline = world.machine.next_deadline()
     assert deadline is not None
     assert deadline > world.now
+
+
+def test_a_key_is_not_bounced_between_two_free_workers_that_load_slowly() -> None:
+    """Loading takes 30 ms (a far database): it must be started within a second all the same."""
+    world = on_duty(2)
+    world.add_keys(1)
+    world.feed(e.Woken())
+    loaded_at: dict[tuple[int, int], float] = {}
+    while world.now < 1005 and 1 not in world.finished:
+        for puppet in world.puppets.values():
+            if puppet.hand and world.now < loaded_at.get((puppet.wid, puppet.epoch), 0):
+                continue
+            before = len(puppet.hand)
+            puppet.act(1)
+            if len(puppet.hand) > before:
+                loaded_at[puppet.wid, puppet.epoch] = world.now + 0.03
+        world.deliver_all()
+        world.tick(0.005)
+    assert world.now < 1001, world.machine.members

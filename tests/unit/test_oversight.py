@@ -182,17 +182,24 @@ def test_to_cancel_twice_is_to_cancel_once() -> None:
     assert world.puppets[1].code == -6
 
 
-def test_a_key_that_is_cancelled_before_it_starts_is_asked_as_soon_as_it_does() -> None:
-    """Spare, on a lane or not even claimed yet by our knowledge: only what is ours is remembered."""
+def test_a_key_that_is_cancelled_before_it_starts_is_loaded_anew_and_asked_as_soon_as_it_starts() -> None:
+    """It is taken back, so that who loads it next may see it; and if it starts all the same, only it is asked."""
     world = on_duty(1)
     learn_short_keys(world)
     world.add_keys(3)
     world.feed(e.Woken())
     puppet = world.puppets[1]
     start(world, puppet)
+    assert list(world.machine.members[1].window) == [4, 5, 6]
     world.cancel(5, 77)
     assert world.orders == []
-    finish(world, puppet)
+    assert list(world.machine.members[1].window) == [4]
+    assert list(world.machine.spare) == [5, 6]
+    while list(world.machine.members[1].window) != [5, 6]:
+        puppet.act(1)
+        world.deliver_all()
+    world.cancel(5)
+    assert list(world.machine.members[1].window) == [5, 6], "what is known already is no reason to take it back"
     start(world, puppet)
     assert world.orders == [e.Order(1, 5, Interrupt.CANCEL, loudly=False)]
     finish(world, puppet)
@@ -200,6 +207,33 @@ def test_a_key_that_is_cancelled_before_it_starts_is_asked_as_soon_as_it_does() 
     assert puppet.running == 6
     wait_until(world, 1060)
     assert len(world.orders) == 1, "the next key was interrupted, too"
+
+
+def test_a_key_that_is_tried_again_on_its_worker_finds_a_clean_card() -> None:
+    """What the card says was meant for the time before."""
+    world = at_work(HEEDS)
+    wait_until(world, 1005)
+    world.puppets[1].heed()
+    world.deliver_all()
+    world.finished.clear()
+    world.waiting.append(1)  # its attempt failed, and it may be tried again
+    world.feed(e.Woken())
+    start(world, world.puppets[1])
+    assert world.orders == [LOUD_TIMEOUT, e.Order(1, 1, Interrupt.NONE, loudly=False)]
+    assert world.puppets[1].card == (1, Interrupt.NONE)
+
+
+def test_the_account_of_a_job_that_began_after_the_one_that_hung_does_not_blame_it() -> None:
+    """The permit was taken, its start was not told: by then the worker was being ended for the job before."""
+    world = at_work(IGNORES)
+    world.add_keys(1)
+    world.machine.members[1].sent([2], world.now)
+    world.claimed[2] = None
+    wait_until(world, 1008)
+    world.claimed[2] = 1
+    world.reap()
+    assert [(pk, end) for pk, end, _ in ended(world)] == [(1, Ended.EXPELLED), (2, Ended.EXPELLED)]
+    assert ended(world)[1][2].startswith("for the job before this one: its time-out of 5 s was over")
 
 
 def test_a_key_that_was_cancelled_elsewhere_is_none_of_our_business() -> None:

@@ -70,11 +70,11 @@ def test_unknown_options_are_told_with_those_that_there_are() -> None:
     wrong: Any = task
     with pytest.raises(TypeError) as refused:
         wrong(plain, retries=1, delay=2)
-    known = "priority, queue_name, backend, takes_context, max_attempts"
+    known = "priority, queue_name, backend, takes_context, max_attempts, memory_limit, timeout, timeout_grace"
     assert str(refused.value) == f"@task has no option delay, retries; it has {known}"
     with pytest.raises(TypeError, match="run_after"):
         wrong(run_after=WHEN)
-    assert {"max_attempts"} == OPTIONS
+    assert {"max_attempts", "memory_limit", "timeout", "timeout_grace"} == OPTIONS
 
 
 @pytest.mark.parametrize(
