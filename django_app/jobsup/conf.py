@@ -174,7 +174,7 @@ def number(value: Any, low: float, high: float, *, whole: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise TypeError("expected a whole number" if whole else "expected seconds or a timedelta")
     if not low <= value <= high:
-        raise ValueError(f"must lie between {low:g} and {high:g}")
+        raise ValueError(f"must lie between {low:.15g} and {high:.15g}")
     return value
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from jobsup.errors import JobCancelled, JobInterrupted, JobTimeout
 from spawnpool.bounds import NO_BOUNDS, Interrupt
-from spawnpool.worker import Worker
 
 
 def _nobody() -> None:
@@ -22,11 +21,16 @@ class Interrupts:
 
     The signal may come before the job's function is entered or while its outcome is being noted: in the first case it
     waits, in the second it comes too late and does nothing. A job is interrupted once.
+
+    Args:
+        asked: tells whether the cancellation of the job that runs was asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Callable[[], bool]) -> None:
         self.delivered = Interrupt.NONE
         """What the job that runs or ran last was interrupted for."""
+        self._asked = asked
+        self._told = False
         self.bounds = NO_BOUNDS
         """The limits of the job that runs."""
         self._waiting = Interrupt.NONE
@@ -37,7 +41,18 @@ class Interrupts:
         """Forget the job that ran; before any signal for the next one can come."""
         self._open, self._cancel = False, None
         self.delivered = self._waiting = Interrupt.NONE
+        self._told = False
         self.bounds = NO_BOUNDS
+
+    def asked_to_end(self) -> bool:
+        """Tell the job whether its cancellation was asked for."""
+        self._told = self._told or self._asked()
+        return self._told
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job knows that it was cancelled: however it ends, it ends for that."""
+        return self._told or self.delivered is Interrupt.CANCEL
 
     def come(self, why: Interrupt) -> None:
         """Interrupt the job; in the main thread, from the handler of a signal.
@@ -102,15 +117,6 @@ class Interrupts:
             return JobCancelled("the job was cancelled while it was running")
         grace = f"{self.bounds.grace_s:g} s are left to clean up"
         return JobTimeout(f"the job has used up its time-out of {self.bounds.timeout_s or 0:g} s; {grace}")
-
-
-def cut(error: BaseException) -> None:
-    """Let the traceback of an interruption end where it hit the job."""
-    step = error.__traceback__ if isinstance(error, JobInterrupted) else None
-    while step is not None and (following := step.tb_next) is not None:
-        if following.tb_frame.f_code is Worker.on_look.__code__:
-            step.tb_next = None
-        step = step.tb_next
 
 
 def _nobody_asked() -> bool:

@@ -7,24 +7,27 @@ workers x aliases (and one more per worker while its recorder's helper thread wr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.apps import apps
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
+from django.utils.module_loading import module_has_submodule
 
 from jobsup import conf, logs
 from jobsup.compat import TASKS_LOGGER, Task, TaskContext, TaskError, TaskResultStatus, task_finished, task_started
-from jobsup.errors import JobCancelled
+from jobsup.errors import JobCancelled, JobInterrupted
 from jobsup.hygiene import Hygiene, check_connections
-from jobsup.interrupts import Interrupts, cut, listen
+from jobsup.interrupts import Interrupts, listen
 from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
@@ -34,9 +37,13 @@ from jobsup.store import Failure, Outcome, Store
 from jobsup.text import class_path, dump, summary, traceback_text
 from jobsup.verdicts import Verdict, after_exception
 from spawnpool.bounds import Bounds, Interrupt
+from spawnpool.worker import Worker
 
 if TYPE_CHECKING:
     from spawnpool.source import Reports
+
+TASKS_MODULE = "tasks"
+"""Where the tasks of an app usually are; a task elsewhere is imported with its first job."""
 
 Ending = tuple[Outcome, Callable[[], None]]
 """How an attempt ended, and what to do once that is recorded."""
@@ -63,8 +70,8 @@ class Runner:
             self._store.sql.connection.ensure_connection()
         self._recorder = Recorder(self._store, run, reports.settled)
         self._defaults = defaults(self._conf)
-        self._interrupts = Interrupts()
-        listen(reports.asked_to_end)
+        self._interrupts = Interrupts(reports.asked_to_end)
+        listen(self._interrupts.asked_to_end)
         self._hygiene = Hygiene(reports.note_crashes)
         self._spoiled = ""  # why this process is fit for no further job
         self._ended: tuple[LoadedRow, Ending, float, float] | None = None  # what ran last: with its start and end
@@ -78,6 +85,16 @@ class Runner:
     def limits(self) -> Mapping[str, float]:
         """Return the limits that this fresh process reads from the settings."""
         return pool_limits(self._conf)
+
+    def flaws(self) -> Iterator[str]:
+        """Import the module `tasks` of each app, as the jobs will; yield why one of them cannot be imported."""
+        for app in apps.get_app_configs():
+            if app.module is None or not module_has_submodule(app.module, TASKS_MODULE):
+                continue
+            try:
+                importlib.import_module(f"{app.name}.{TASKS_MODULE}")
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # the module may do anything while it is imported
+                yield f"the module {app.name}.{TASKS_MODULE} cannot be imported: {summary(error)}"
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch the rows of a hand of keys by one query, over a new connection if the old one died."""
@@ -134,7 +151,7 @@ class Runner:
             task_started.send_robust(sender, task_result=result)
             context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
             call = task.call
-            if inspect.iscoroutinefunction(task.func):
+            if iscoroutinefunction(task.func):
                 call = async_to_sync(self._interrupts.cancellable(task.func))
             try:
                 self._interrupts.open()
@@ -142,7 +159,7 @@ class Runner:
             finally:
                 self._interrupts.close()
             payload = dump(value, "the result")
-            if self._interrupts.delivered is Interrupt.CANCEL:
+            if self._interrupts.cancelled:
                 _cancelled("while it was running; it returned after that")
         except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
             return self._failed(row, result, error)
@@ -168,7 +185,7 @@ class Runner:
         return outcome, recorded
 
     def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
-        cancelled = isinstance(error, JobCancelled) or self._interrupts.delivered is Interrupt.CANCEL
+        cancelled = isinstance(error, JobCancelled) or self._interrupts.cancelled
         verdict = Verdict(Status.CANCELLED) if cancelled else after_exception(row.attempt, row.max_attempts)
         cut(error)
         failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
@@ -223,7 +240,8 @@ class Runner:
     def flush(self) -> None:
         """Record the outcomes that wait; what those who are told of it leave behind is tidied up too."""
         self._recorder.flush()
-        self._restore("a receiver of task_finished")
+        if not self._spoiled:  # else what was found before would be found again
+            self._restore("a receiver of task_finished")
 
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""
@@ -255,6 +273,15 @@ def pool_limits(settings: conf.Conf) -> dict[str, float]:
 
 def _cancelled(when: str) -> NoReturn:
     raise JobCancelled(f"the job was cancelled {when}")
+
+
+def cut(error: BaseException) -> None:
+    """Let the traceback of an interruption end where it hit the job."""
+    step = error.__traceback__ if isinstance(error, JobInterrupted) else None
+    while step is not None and (following := step.tb_next) is not None:
+        if following.tb_frame.f_code is Worker.on_look.__code__:
+            step.tb_next = None
+        step = step.tb_next
 
 
 def _raise(error: BaseException) -> NoReturn:

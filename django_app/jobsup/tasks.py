@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from jobsup.compat import Task, task_backends
+
+if TYPE_CHECKING:
+    from jobsup.results import JobsupResult
 
 MAX_ATTEMPTS_MAX = 1000
 
@@ -55,6 +58,20 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
             "memory_limit": memory_limit,
         }
         return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    if TYPE_CHECKING:  # what this backend's methods return has more to it than what is declared for all backends
+
+        def enqueue(self, *args: Any, **kwargs: Any) -> JobsupResult:
+            """Insert a job."""
+
+        async def aenqueue(self, *args: Any, **kwargs: Any) -> JobsupResult:
+            """Do as `enqueue`."""
+
+        def get_result(self, result_id: str) -> JobsupResult:
+            """Return a job's result as it stands."""
+
+        async def aget_result(self, result_id: str) -> JobsupResult:
+            """Do as `get_result`."""
 
 
 OPTIONS = frozenset({"max_attempts", "timeout", "timeout_grace", "memory_limit"})

@@ -7,7 +7,8 @@ Where to find what the design speaks of:
 
 - the decisions: `machine`, made of `roster` (which workers there are; its `end` is the ladder, SIGABRT, then SIGKILL),
   `dispatch` (which keys are claimed and who gets them) and `oversight` (keys that run for too long, need too much
-  memory or are cancelled); `restarts` (back-off and intensity), `wear` (which workers have served their time)
+  memory or are cancelled); `restarts` (back-off and intensity), `wear` (which workers have served
+  their time), `deaths` (what the end of one means)
 - the loop that performs them: `supervisor`; the worker's own loop: `worker`
 - the worker processes: `crew` (all of them), `hands` (one), `process` (spawned, watched, signalled), `memory` (what the
   kernel tells of theirs), `reaper` (children that are no workers)

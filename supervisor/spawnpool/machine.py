@@ -183,6 +183,8 @@ class Machine:
                     self.state = SupervisorState.RUNNING
             case Kind.FAILED:
                 member.farewell = text
+            case Kind.FLAW:
+                self._roster.flawed(member, text, now)
             case Kind.SPOILED:
                 self._roster.spoiled(member, text, now)
             case Kind.BYE:

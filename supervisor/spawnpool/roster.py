@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable
 
 from spawnpool import events as e
+from spawnpool.deaths import farewell, is_excused
 from spawnpool.errors import LimitError
 from spawnpool.limits import Limits
 from spawnpool.member import Member
 from spawnpool.restarts import Backoff, Intensity
 from spawnpool.slots import Reload, Slot
-from spawnpool.states import Ended, ExitCode, WorkerState
+from spawnpool.states import Ended, WorkerState
 from spawnpool.wear import old_at, worn
 
 UNKILLABLE_S = 5.0
@@ -101,19 +102,19 @@ class Roster:
         if slot.trial == member.wid:
             slot.trial = None
             if self._reloads(member):
-                self._refuse_reload(f"the new worker {_farewell(member, event)}")
+                self._refuse_reload(f"the new worker {farewell(member, event)}")
             elif not self.stopping:
                 delay_s = slot.backoff.boot_failed()
                 slot.renew_at = now + delay_s
-                self._say(logging.ERROR, f"{_farewell(member, event)}; the old one stays", member.wid)
+                self._say(logging.ERROR, f"{farewell(member, event)}; the old one stays", member.wid)
         elif slot.wid == member.wid:
             slot.wid = None
             slot.spawn_at = now
             if not member.was_ready and not self.stopping:
                 delay_s = slot.backoff.boot_failed()
                 slot.spawn_at = now + delay_s
-                self._boot_trouble[slot.number] = f"worker {slot.number} {_farewell(member, event)}"
-                self._say(logging.ERROR, f"{_farewell(member, event)}; next try in {delay_s:g} s", member.wid)
+                self._boot_trouble[slot.number] = f"worker {slot.number} {farewell(member, event)}"
+                self._say(logging.ERROR, f"{farewell(member, event)}; next try in {delay_s:g} s", member.wid)
             elif member.state is WorkerState.LEAVING and event.code == 0:
                 self._say(logging.DEBUG, f"left: {event.words}", member.wid)
             elif self.stopping and not member.window:
@@ -124,11 +125,8 @@ class Roster:
         self._forget_surplus()
 
     def _count_death(self, member: Member, event: e.Died, now: float) -> None:
-        """Let an unexpected death tell on the pool; a job's own limits, a source away and what was asked for do not."""
-        asked_for = member.state is WorkerState.LEAVING and event.code == 0
-        superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED  # ended for no fault of its own
-        excused = asked_for or superseded or member.ended.by_a_limit or event.code == ExitCode.NOT_RECORDED
-        if self.stopping or excused or not self._intensity.died(now):
+        """Let an unexpected death tell on the pool."""
+        if self.stopping or is_excused(member, event) or not self._intensity.died(now):
             return
         limits = self.limits
         self.degraded = (
@@ -161,6 +159,13 @@ class Roster:
         """Ask back what a worker has not begun."""
         if member.unstarted and not member.recalled:
             self._do(e.TakeBack(member.wid, member.ask_back(now)))
+
+    def flawed(self, member: Member, what: str, now: float) -> None:
+        """Refuse a reload to code of which a part is broken; at a start, the jobs that do not need it can be run."""
+        if self._reloads(member):
+            self.expel(member, Ended.EXPELLED, what, now)
+        else:
+            self._say(logging.ERROR, f"goes to work, but {what}", member.wid)
 
     def expel(self, member: Member, ended: Ended, why: str, now: float) -> None:
         """End a worker for what it, or its job, did or did not do."""
@@ -388,10 +393,3 @@ class Roster:
 
 def _workers(count: int) -> str:
     return f"{count} worker{'s' * (count != 1)}"
-
-
-def _farewell(member: Member, event: e.Died) -> str:
-    """Return why a worker did not become ready."""
-    if member.farewell:
-        return f"could not boot: {member.farewell}{event.where}"
-    return event.words if event.code is None else f"{event.words} before it was ready{event.where}"

@@ -14,7 +14,7 @@ from spawnpool.memory import rss_bytes
 def workers_of(machine: Machine, hands: Mapping[int, Hands], now: float) -> list[dict[str, Any]]:
     """Return one entry for each living worker: number, pid, state, job, for_s, waiting, rss_bytes."""
     workers = []
-    for wid, member in machine.members.items():
+    for wid, member in sorted(machine.members.items(), key=lambda item: (item[1].number, item[0])):
         if (held := hands.get(wid)) is None:
             continue
         running = member.running()

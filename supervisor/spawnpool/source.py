@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -162,6 +162,9 @@ class Runner(Protocol):
 
     def limits(self) -> Mapping[str, float]:
         """Return those of `spawnpool.limits.RELOADABLE` that the settings, as this fresh process reads them, say."""
+
+    def flaws(self) -> Iterable[str]:
+        """Return what is broken of the code that keys may need; a reload is refused for that, a start is not."""
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch what is needed to run these keys; whatever was loaded before and not run is forgotten."""

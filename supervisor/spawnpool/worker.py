@@ -174,6 +174,8 @@ class Worker:
         for index, limit in enumerate(RELOADABLE):
             if limit in limits:
                 self._lane.report(Kind.LIMIT, int(limits[limit] * 1000), amount=index)
+        for flaw in runner.flaws():
+            self._lane.report(Kind.FLAW, text=flaw)
         self._lane.report(Kind.READY)
         return runner
 

@@ -2,7 +2,8 @@
 
 The program finds everything in the folder `LISTPOOL_DIR`: `config.json` to start with, `inbox`, a FIFO that new keys
 are written to, `boot.json`, the "code" that a worker boots with, and `journal`, a line for everything that happened.
-A file `down` makes the source unavailable. What a key does is encoded in it: see `Does` and `key`.
+A file `down` makes the source unavailable, `cancelled` names keys that are cancelled, and `bounds.json` says what every
+key may use. What a key does is encoded in it: see `Does` and `key`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spawnpool import worker
 from spawnpool.bounds import NO_BOUNDS, Bounds
 from spawnpool.errors import SourceUnavailable
+from spawnpool.source import REST_INTERVAL_S
 from spawnpool.states import Ended
 
 if TYPE_CHECKING:
@@ -54,6 +58,9 @@ class Does(IntEnum):
     KILL_AFTER_RECORD = 14  # * is killed after it was recorded and before that was reported
     EXIT_AFTER_SETTLED = 15  # ends at once after the report
     CHILD_TERM = 16  # writes how a child process ends that gets SIGTERM
+    GROW = 17  # takes arg MB of memory and keeps them
+    HOLD_GIL = 18  # stays in C, where no handler of a signal can run
+    BLOCK = 19  # blocks every signal that can be blocked and goes on for a minute
 
 
 class Interrupted(BaseException):
@@ -97,7 +104,7 @@ class Journal:
 class ListSource:
     """Work in a list, fed through a FIFO; a lost key is tried again until its attempts are used up.
 
-    An attempt counts when the job was running and no stop cut it short.
+    An attempt counts when the job was running and no stop cut it short; one that broke its limits was the last.
     """
 
     def __init__(self, directory: Path, keys: Sequence[int]) -> None:
@@ -157,10 +164,11 @@ class ListSource:
             counts = loss.ended is not Ended.STOPPED and loss.ran_s is not None
             self._attempts[loss.pk] = self._attempts.get(loss.pk, 0) + counts
             done = loss.pk in self._journal.done()
-            again = not done and self._attempts[loss.pk] < MAX_ATTEMPTS
+            again = not done and not loss.ended.by_a_limit and self._attempts[loss.pk] < MAX_ATTEMPTS
             if again:
                 self._keys.append(loss.pk)
             fate = "done" if done else "again" if again else "failed"
+            self._journal.tell("account", loss.pk, loss.tell(f"key {loss.pk}"))
             self._journal.tell("lost", loss.pk, loss.words, loss.ran_s, loss.ended.value, loss.pid, fate)
         return {loss.pk: f"key {loss.pk}" for loss in losses}
 
@@ -224,6 +232,8 @@ class ListRunner:
         self._reports = reports
         self._kept: list[int] = []
         self._left = ""
+        self._open = False
+        self._kept_memory: list[bytearray] = []
         self._journal.tell("boot", number, sorted(TOLD & {*os.environ}), "only_in_the_parent" in sys.modules)
         code = self._directory / "boot.json"
         self._code: dict[str, Any] = json.loads(code.read_text()) if code.exists() else {}
@@ -231,12 +241,21 @@ class ListRunner:
             raise ImportError(self._code["fail"])
         if "exit" in self._code:
             os._exit(self._code["exit"])
-        time.sleep(self._code.get("sleep_s", 0))
+        vars(worker)["REST_INTERVAL_S"] = self._code.get("rest_interval_s", REST_INTERVAL_S)
+        self._hang(self._code.get("sleep_s", 0))
+
+    def _hang(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def limits(self) -> Mapping[str, float]:
         """Return what the settings say."""
         limits: dict[str, float] = self._code.get("limits", {})
         return limits
+
+    def flaws(self) -> Sequence[str]:
+        """Return what the code says."""
+        flaws: list[str] = self._code.get("flaws", [])
+        return flaws
 
     def load(self, pks: Sequence[int]) -> None:
         """Have the keys in hand."""
@@ -251,8 +270,14 @@ class ListRunner:
         """Do what the key says."""
         self._journal.tell("start", pk)
         does, arg = divmod(pk // 10_000, 100_000)
-        if job := JOBS.get(Does(does)):
-            job(self, arg)
+        try:
+            self._open = True
+            if job := JOBS.get(Does(does)):
+                job(self, arg)
+        except Interrupted as interrupted:
+            self._journal.tell("interrupted", pk, str(interrupted))
+        finally:
+            self._open = False
         self._kept.append(pk)
 
     def bounds(self, pk: int) -> Bounds:
@@ -262,7 +287,8 @@ class ListRunner:
 
     def interrupt(self, why: Interrupt) -> None:
         """Raise in the job that is running."""
-        raise Interrupted(why.name)
+        if self._open:
+            raise Interrupted(why.name)
 
     def log_reopened(self) -> None:
         """Note it."""
@@ -339,13 +365,20 @@ def leave_forked_sleeper(milliseconds: int) -> None:
         os._exit(0)
 
 
+def block_signals() -> None:
+    """Let no signal through that can be kept away."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(60)
+
+
 def be_deaf() -> None:
     """Ignore whatever can be ignored."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGABRT, signal.SIG_IGN)
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        time.sleep(0.5)
+        with suppress(Interrupted):
+            time.sleep(0.5)
 
 
 JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
@@ -360,4 +393,7 @@ JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
     Does.LIST_FDS: ListRunner.list_fds,
     Does.DEAF: lambda runner, arg: be_deaf(),
     Does.CHILD_TERM: ListRunner.child_term,
+    Does.GROW: lambda runner, arg: runner._kept_memory.append(bytearray(arg << 20)),
+    Does.HOLD_GIL: lambda runner, arg: sum(range(10**13)),
+    Does.BLOCK: lambda runner, arg: block_signals(),
 }

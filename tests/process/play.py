@@ -40,6 +40,8 @@ class Pool:
         twists: what `program.main` does before it runs the supervisor.
         program: another command than the program itself.
         in_thread: run the supervisor in a helper thread.
+        down: begin without the source.
+        bounds: what every key may use.
         limits: other limits than `QUICK`.
     """
 
@@ -53,6 +55,7 @@ class Pool:
         program: Sequence[str] = ("-m", "tests.process.program"),
         in_thread: bool = False,
         down: bool = False,
+        bounds: dict[str, float] | None = None,
         **limits: float,
     ) -> None:
         self.directory = directory
@@ -64,6 +67,8 @@ class Pool:
             self.code(**boot)
         if down:
             self.take_source_away()
+        if bounds is not None:
+            (directory / "bounds.json").write_text(json.dumps(bounds))
         self._log = (directory / "log").open("wb")
         self._inbox = os.open(directory / "inbox", os.O_RDWR | os.O_NONBLOCK)
         self.process = subprocess.Popen(
@@ -88,6 +93,12 @@ class Pool:
         new = self.directory / "boot.json.new"
         new.write_text(json.dumps(boot))
         new.rename(self.directory / "boot.json")
+
+    def cancel(self, *keys: int) -> None:
+        """Cancel keys."""
+        new = self.directory / "cancelled.new"
+        new.write_text("\n".join(map(str, keys)))
+        new.rename(self.directory / "cancelled")
 
     def take_source_away(self) -> None:
         """Make the source unavailable."""
@@ -158,6 +169,11 @@ class Pool:
     def fates(self, pk: int) -> list[str]:
         """Return what became of a key each time its worker ended."""
         return [loss[-1] for loss in self.events("lost") if loss[0] == pk]
+
+    def account(self, pk: int) -> str:
+        """Wait until a key's worker has ended and return the account of that."""
+        accounts = lambda: [words for lost, words in self.events("account") if lost == pk]  # noqa: E731
+        return str(eventually(accounts, 60, f"the account of {pk}", self.picture)[0])
 
     def log(self) -> str:
         """Return all that it and its workers have written."""

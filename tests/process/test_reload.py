@@ -116,3 +116,17 @@ def test_term_during_a_reload_ends_old_and_new_workers(pool: Callable[..., Pool]
     poor.signal(signal.SIGHUP)
     eventually(lambda: len(poor.workers()) == 3, what="a new worker beside the old ones")
     poor.stop(timeout_s=5)
+
+
+def test_f28_a_reload_is_refused_for_code_that_a_start_would_go_to_work_with(pool: Callable[..., Pool]) -> None:
+    """A module of tasks that cannot be imported: the old workers have it, and other jobs can be run without it."""
+    flawed = pool(boot={"flaws": ["the module cake.tasks cannot be imported"]}).ready()
+    flawed.wait_log("goes to work, but the module cake.tasks cannot be imported")
+    before = flawed.workers()
+    flawed.signal(signal.SIGHUP)
+    flawed.wait_log("reload refused, the old workers stay: the new worker could not boot: the module cake.tasks cannot")
+    assert flawed.workers() == before
+    flawed.code()
+    flawed.signal(signal.SIGHUP)
+    flawed.wait_log("reload done")
+    flawed.stop()

@@ -2,7 +2,8 @@
 
 A block says in an HTML comment right before its fence what is to be done with it:
 
-    run, run: exit 4      commands after "$ "; what follows each must be in its output, in that order
+    run, run: exit 4      commands after "$ "; what follows each must be in its output, in that order;
+                          run: eventually is repeated until it is so
     start                 a command that stays; waits until what follows it has appeared
     log                   waits until these lines have appeared in the output of what was started
     file: PATH            the content of a file; append: PATH adds to one, append on Django 5.2: PATH there only
@@ -11,12 +12,14 @@ A block says in an HTML comment right before its fence what is to be done with i
     install, make         checked against pyproject.toml and the Makefile, not run
     not run: REASON       commands that need what a test has not
 
-Two comments need no fence: `signal: TERM, exit 0` to what was started, and `begin with: PATH` to write the files and
-run the commands of another document first. "..." stands for anything; times, pids and sizes are not compared.
+Comments that need no fence: `signal: TERM, exit 0` to what was started, `end: exit 0` waits for its end, and
+`begin with: PATH` writes the files and runs the commands of another document first. "..." stands for anything; times,
+pids and sizes are not compared.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -90,6 +93,20 @@ def levelled(text: str) -> str:
     return text
 
 
+def daemons_in(project: Path) -> list[int]:
+    """Return the daemons whose pid files are left in a project: they remove them at their end."""
+    return [int(file.read_text()) for file in project.glob("*.pid") if _is_locked(file)]
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class Player:
     """A reader with an empty folder; use it in a `with` block.
 
@@ -119,7 +136,7 @@ class Player:
                 self._write(step)
             elif step.kind == "run":
                 self._run(step)
-            elif not prepare_only and step.kind in ("start", "log", "shell", "signal"):
+            elif not prepare_only and step.kind in ("start", "log", "shell", "signal", "end"):
                 getattr(self, f"_{step.kind}")(step)
 
     def _write(self, step: Step) -> None:
@@ -133,16 +150,26 @@ class Player:
         shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
 
     def _run(self, step: Step) -> None:
-        expected = int(step.argument.removeprefix("exit ") or 0)
         for command, shown in commands(step):
+            self._run_one(command, shown, step.argument)
+
+    def _run_one(self, command: str, shown: str, argument: str) -> None:
+        expected = int(argument.removeprefix("exit ").removeprefix("eventually") or 0)
+        told = ""
+
+        def right() -> bool:
+            nonlocal told
             done = subprocess.run(
                 ["bash", "-c", command], cwd=self.project, env=self._env, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
             )  # fmt: skip
-            assert done.returncode == expected, f"{command}: exit code {done.returncode}\n{done.stdout}"
-            assert pattern(shown).search(levelled(done.stdout)), (
-                f"{command}: expected\n{shown}but it wrote\n{done.stdout}"
-            )
+            told = f"{command}: expected\n{shown}but it exited with {done.returncode} and wrote\n{done.stdout}"
+            return done.returncode == expected and pattern(shown).search(levelled(done.stdout)) is not None
+
+        if argument == "eventually":
+            eventually(right, 60, "what the document shows", lambda: told)
+        else:
+            assert right(), told
 
     def _start(self, step: Step) -> None:
         ((command, shown),) = commands(step)
@@ -190,8 +217,15 @@ class Player:
         send = os.killpg if name == "INT" else os.kill  # a terminal sends it to everybody
         send(self._started.pid, signal.Signals[f"SIG{name}"])
         if code:
-            assert self._started.wait(40) == int(code), self._output.read_text()
-            self._started = None
+            self._wait_for_end(int(code))
+
+    def _end(self, step: Step) -> None:
+        self._wait_for_end(int(step.argument.removeprefix("exit ")))
+
+    def _wait_for_end(self, code: int) -> None:
+        assert self._started is not None, "nothing runs that could end"
+        assert self._started.wait(60) == code, self._output.read_text()
+        self._started = None
 
     def __enter__(self) -> Self:
         return self
@@ -202,3 +236,5 @@ class Player:
             self._started.kill()
             self._started.wait()
             kill(family)
+        for daemon in daemons_in(self.project):
+            kill([daemon, *processes_of(daemon)])

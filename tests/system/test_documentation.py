@@ -14,21 +14,22 @@ import pytest
 from django.core.management.base import CommandParser
 
 from jobsup import conf
-from jobsup.management.commands.jobsupervisor import Command
-from spawnpool.signals import SUPERVISOR_SIGNALS
-from spawnpool.states import ExitCode
+from jobsup.management.commands.jobsup_install import Command as Install
+from jobsup.management.commands.jobsupervisor import RUN, Command
 from tests.support import ROOT, environment
 from tests.system.documents import Player, commands, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from django.core.management.base import BaseCommand
+
 README = ROOT / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 PLAYED = [path for path in DOCUMENTS if any(step.kind in ("run", "start", "shell") for step in steps(path))]
 KINDS = {"run", "start", "log", "file", "append", "append on Django 5.2", "shell", "install", "make", "signal"}
-KINDS |= {"not run", "begin with"}
+KINDS |= {"not run", "begin with", "end"}
 NEEDS_A_MACHINE = re.compile(r"(sudo|systemctl|journalctl) ")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
@@ -93,13 +94,17 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert {"BACKEND", "QUEUES", "OPTIONS"} <= set(rows)
 
 
-def test_every_option_of_the_command_is_documented() -> None:
-    """One row per option of `jobsupervisor`."""
+@pytest.mark.parametrize("command", [Command(), Install()], ids=["jobsupervisor", "jobsup_install"])
+def test_every_option_of_a_command_is_documented(command: BaseCommand) -> None:
+    """One row per option, and every action is named."""
     parser = CommandParser(add_help=False)
-    Command().add_arguments(parser)
+    command.add_arguments(parser)
     text = SETTINGS.read_text()
     for action in parser._actions:
-        assert f"| `{action.option_strings[-1]}" in text, action.option_strings
+        if action.option_strings and not action.required:
+            assert f"| `{action.option_strings[-1]}" in text, action.option_strings
+        for choice in action.choices or ():
+            assert f"`{choice}`" in text or choice == RUN, choice
 
 
 def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
@@ -112,13 +117,3 @@ def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
         verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
         done = subprocess.run(verify, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert unit.name not in done.stdout, done.stdout
-
-
-def test_every_signal_and_exit_code_is_documented() -> None:
-    """The tables of the README hold them all."""
-    text = README.read_text()
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
-    for signum in SUPERVISOR_SIGNALS:
-        assert any(f"`{signum.name.removeprefix('SIG')}`" in row for row in rows), signum.name
-    for code in ExitCode:
-        assert any(row.strip() == str(int(code)) for row in rows), code

@@ -128,6 +128,30 @@ def test_f28_hup_with_settings_that_do_not_load_is_refused_and_the_old_workers_g
 
 
 @ON_SQLITE
+def test_f28_a_module_of_tasks_that_cannot_be_imported_refuses_a_reload_and_no_start(site: Site) -> None:
+    """The old workers have the module already; a first start without it runs what does not need it."""
+    shop = site.place / "shop"
+    shop.mkdir()
+    (shop / "__init__.py").touch()
+    (shop / "tasks.py").write_text("import cake\n")
+    settings = site.place / "changing_settings.py"
+    settings.write_text("from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'shop']\n")
+    told = "the module shop.tasks cannot be imported: builtins.ModuleNotFoundError: No module named 'cake'"
+    with site.supervisor("--workers", "1") as supervisor:
+        supervisor.wait_ready()
+        supervisor.wait_log(f"goes to work, but {told}")
+        assert site.answer(supervisor) == 1
+        old = supervisor.workers()
+        supervisor.signal(HUP)
+        supervisor.wait_log(f"reload refused, the old workers stay: the new worker could not boot: {told}")
+        assert supervisor.workers() == old
+        (shop / "tasks.py").write_text("")
+        supervisor.signal(HUP)
+        supervisor.wait_log("reload done")
+        supervisor.stop()
+
+
+@ON_SQLITE
 def test_f28_a_hup_that_comes_while_a_broken_reload_is_under_way_is_not_forgotten(site: Site, tmp_path: Path) -> None:
     """The mistake was mended while the first new worker was still booting: the second HUP counts."""
     boot = tmp_path / "boot"

@@ -14,7 +14,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from jobsup import cancel_requested, interrupts
 from jobsup.errors import JobCancelled, JobInterrupted, JobTimeout
-from jobsup.interrupts import Interrupts, cut
+from jobsup.interrupts import Interrupts
+from jobsup.runner import cut
 from jobsup.text import traceback_text
 from spawnpool.bounds import Bounds, Interrupt
 from spawnpool.worker import Worker
@@ -140,6 +141,17 @@ def test_the_traceback_ends_in_the_jobs_own_code() -> None:
     told = traceback_text(ended)
     assert "in on_look" not in told
     assert "    worker.on_look(signal.SIGUSR1, None)\n" in told, "the last line of the job itself"
+
+
+@pytest.mark.parametrize("running", [None, 2])
+def test_a_worker_whose_card_tells_of_another_job_does_nothing(running: int | None) -> None:
+    """Between two jobs, or when the next one has begun: the signal came too late."""
+    one = Interrupts(nobody)
+    worker = object.__new__(Worker)
+    vars(worker).update(_card=Card(), _log_opened=0, _running=running, _runner=Runner(one))
+    assert play(one, lambda: worker.on_look(signal.SIGUSR1, None)) is None
+    assert not one.delivered
+    assert not worker.asked_to_end()
 
 
 def test_other_errors_keep_their_traceback() -> None:

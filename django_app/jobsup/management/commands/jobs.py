@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobsup import conf
+from jobsup.backend import pk_of
 from jobsup.models import Status
 from jobsup.store import Store
 
@@ -42,25 +43,27 @@ class Command(BaseCommand):
         self._cancel(Store(notify=settings.notify), options["ids"], options)
 
     def _cancel(self, store: Store, ids: Sequence[int], options: dict[str, Any]) -> None:
-        statuses = store.cancel(ids)
+        known = [pk for pk in ids if pk_of(pk) is not None]  # a number may be too large to be an id at all
+        statuses = store.cancel(known)
+        ended = {pk for pk, status in statuses.items() if status not in (*OPEN, Status.CANCELLED)}
         give_up_at = None if options["timeout"] is None else time.monotonic() + options["timeout"]
         while options["wait"] and any(status in OPEN for status in statuses.values()):
             if give_up_at is not None and time.monotonic() >= give_up_at:
                 break
             time.sleep(LOOK_S)
-            statuses = store.statuses(ids)
+            statuses = store.statuses(known)
         if options["json"]:
             self.stdout.write(json.dumps({pk: status.label for pk, status in statuses.items()}))
         else:
             for pk in ids:
-                self.stdout.write(f"job {pk}: {_words(statuses.get(pk))}")
+                self.stdout.write(f"job {pk}: {_words(statuses.get(pk), before=pk in ended)}")
         if missing := [pk for pk in ids if pk not in statuses]:
             raise CommandError(f"there is no job {', '.join(map(str, missing))}")
         if options["wait"] and (late := [pk for pk in ids if statuses[pk] in OPEN]):
             raise CommandError(f"not ended after {options['timeout']:g} s: job {', '.join(map(str, late))}")
 
 
-def _words(status: Status | None) -> str:
+def _words(status: Status | None, *, before: bool) -> str:
     match status:
         case None:
             return "there is no such job"
@@ -69,4 +72,4 @@ def _words(status: Status | None) -> str:
         case Status.CANCELLED:
             return "cancelled"
         case _:
-            return f"had ended before: {status.label}"
+            return f"{'had ended before' if before else 'ended meanwhile'}: {status.label}"
