@@ -146,10 +146,10 @@ class Machine:
         member = self.members.get(event.wid)
         if member is None:
             return
-        decided = member.state is WorkerState.ENDING  # about the worker; what became of its keys is still worth knowing
         try:
             for report in event.reports:
-                if not decided or report.kind in (Kind.STARTED, Kind.RETURNED, Kind.SETTLED):
+                # Its fate may be decided, but what became of its keys is still worth knowing.
+                if member.state is not WorkerState.ENDING or report.kind in (Kind.STARTED, Kind.RETURNED, Kind.SETTLED):
                     self._take_report(member, report, now)
         except (BrokenReport, IndexError, ValueError) as error:
             self._roster.expel(member, Ended.EXPELLED, str(error), now)
