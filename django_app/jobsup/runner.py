@@ -69,6 +69,7 @@ class Runner:
         with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
             self._store.sql.connection.ensure_connection()
         self._recorder = Recorder(self._store, run, reports.settled)
+        self._flaws = list(import_tasks())  # before the hygiene: what an import does is no job's fault
         self._defaults = defaults(self._conf)
         self._interrupts = Interrupts(reports.asked_to_end)
         listen(self._interrupts.asked_to_end)
@@ -86,15 +87,9 @@ class Runner:
         """Return the limits that this fresh process reads from the settings."""
         return pool_limits(self._conf)
 
-    def flaws(self) -> Iterator[str]:
-        """Import the module `tasks` of each app, as the jobs will; yield why one of them cannot be imported."""
-        for app in apps.get_app_configs():
-            if app.module is None or not module_has_submodule(app.module, TASKS_MODULE):
-                continue
-            try:
-                importlib.import_module(f"{app.name}.{TASKS_MODULE}")
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # the module may do anything while it is imported
-                yield f"the module {app.name}.{TASKS_MODULE} cannot be imported: {summary(error)}"
+    def flaws(self) -> Sequence[str]:
+        """Return which modules of tasks cannot be imported, and why."""
+        return self._flaws
 
     def load(self, pks: Sequence[int]) -> None:
         """Fetch the rows of a hand of keys by one query, over a new connection if the old one died."""
@@ -253,6 +248,17 @@ class Runner:
         """Record what waits and close every connection."""
         self._recorder.flush()
         connections.close_all()
+
+
+def import_tasks() -> Iterator[str]:
+    """Import the module `tasks` of each app, as the jobs will; yield why one of them cannot be imported."""
+    for app in apps.get_app_configs():
+        if app.module is None or not module_has_submodule(app.module, TASKS_MODULE):
+            continue
+        try:
+            importlib.import_module(f"{app.name}.{TASKS_MODULE}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the module may do anything while it is imported
+            yield f"the module {app.name}.{TASKS_MODULE} cannot be imported: {summary(error)}"
 
 
 def pool_limits(settings: conf.Conf) -> dict[str, float]:

@@ -38,13 +38,12 @@ def test_workers_are_replaced_after_their_jobs_while_they_work(pool: Callable[..
     worn = pool(workers=3, max_jobs=40).ready(3)
     first = worn.workers()
     worn.add(*jobs)
-    fewest, most = watch(worn, lambda: len(worn.done()) == len(jobs))
+    fewest, most = watch(worn, lambda: len(worn.done()) == len(jobs) and not {*first} & {*worn.workers()})
     worn.stop()
     assert (fewest, most) == (3, 1)
     assert sorted(worn.done()) == sorted(jobs)
     assert (worn.events("lost"), worn.log().count("was killed")) == ([], 0)
     replaced = [int(count) for count in re.findall(r"is going to be replaced: it has run (\d+) jobs", worn.log())]
-    assert len(replaced) >= 3
     assert all(count >= 36 for count in replaced), "a tenth of their lifetime is left to chance, no more"
     for pid in first:
         assert f"(pid {pid}) is going to be replaced: " in worn.log()

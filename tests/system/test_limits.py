@@ -46,17 +46,17 @@ def errors(result: Any) -> list[str]:
 @ON_SQLITE
 def test_s9_a_job_that_heeds_its_time_out_cleans_up_and_keeps_its_worker(database: Database, tmp_path: Path) -> None:
     """JobTimeout is raised in its own code, through `except Exception`; the same process runs what comes after."""
-    tidy, best = limits.heed.using(timeout=0.3), limits.end_early.using(timeout=timedelta(seconds=0.3))
-    before = tasks.effect.enqueue()
+    tidy, best = limits.heed.using(timeout=0.8), limits.end_early.using(timeout=timedelta(seconds=0.8))
+    before = tasks.effect.using(timeout=0).enqueue()
     heeded, returned = tidy.enqueue(str(tmp_path / "tidy")), best.enqueue()
     shrugged = limits.shrug.using(timeout=0.3).enqueue()
     searching = limits.backtrack.using(timeout=0.3).enqueue()
-    again = limits.slow_at_first.using(timeout=0.3, max_attempts=3).enqueue()
-    free, after = tasks.sleep.using(timeout=0).enqueue(1.2), tasks.effect.enqueue()
+    again = limits.slow_at_first.using(timeout=0.8, max_attempts=3).enqueue()
+    free, after = tasks.sleep.using(timeout=0).enqueue(1.2), tasks.effect.using(timeout=0).enqueue()
     with database.supervisor("--workers", "1", "--exit-when-empty", JOBSUP={"TIMEOUT": 1}) as supervisor:
         assert supervisor.wait(WAIT_S) == 0
         log = supervisor.log()
-    assert (tmp_path / "tidy").read_text() == "the job has used up its time-out of 0.3 s; 10 s are left to clean up"
+    assert (tmp_path / "tidy").read_text() == "the job has used up its time-out of 0.8 s; 10 s are left to clean up"
     for job, where in ((heeded, "heed"), (shrugged, "shrug"), (searching, "backtrack")):
         assert (status(job), row(job).attempt, errors(job)) == (Status.FAILED, 1, [TIMEOUT])
         assert re.search(rf'limits.py", line \d+, in {where}\n', words(job)[0]), words(job)[0]
@@ -82,7 +82,7 @@ def test_s9_fault_16_fault_37_a_job_that_does_not_heed_its_time_out_is_ended_wit
     with database.supervisor("--workers", "4", JOBSUP={"TIMEOUT": 0.5, "TIMEOUT_GRACE": 0.5}) as supervisor:
         supervisor.wait_ready(WAIT_S)
         wait_final(supervisor, [swallowing, in_c, stopped], WAIT_S)
-        after = [tasks.effect.enqueue() for _ in range(20)]
+        after = [tasks.effect.using(timeout=0).enqueue() for _ in range(20)]
         wait_final(supervisor, [patient, *after], WAIT_S)
         supervisor.stop()
         log = supervisor.log()
@@ -93,7 +93,7 @@ def test_s9_fault_16_fault_37_a_job_that_does_not_heed_its_time_out_is_ended_wit
         where = "" if job is stopped else rf"; it was at \S+limits.py:\d+ in {name}"
         assert re.fullmatch(
             rf"worker \d \(pid {runs(job)[0].pid}\) was killed by {ending} by its supervisor while running job "
-            rf"{job.id} tests.testapp.limits.{name}, attempt 1 of 5, after \d\.\d s, peak memory \d+ MB: "
+            rf"{job.id} tests.testapp.limits.{name}, attempt 1 of 5, after \d+\.\d s, peak memory \d+ MB: "
             rf"its time-out of 0.5 s was over and it did not end within 0.5 s more{where}",
             told,
         ), told
@@ -200,6 +200,7 @@ def test_fault_18_y7_a_job_that_the_kernel_ends_for_want_of_memory_is_told_so(
     assert_once(after)
 
 
+@ON_POSTGRESQL
 def test_workers_are_replaced_after_their_jobs_as_the_settings_say(database: Database) -> None:
     """While the work goes on: every job is run once."""
     jobs = [tasks.work.enqueue(15) for _ in range(250)]

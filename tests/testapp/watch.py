@@ -87,10 +87,17 @@ class Watch:
         found = sorted(target for target in targets if "socket:" in target or "sqlite" in target)
         for known in (self.stranger, self.friend):
             found.remove(f"socket:[{os.fstat(known.fileno()).st_ino}]")
+        found = [target for target in found if target not in listening()]  # the control socket connects to nobody
         connected = [each.alias for each in connections.all(initialized_only=True) if each.connection is not None]
         facts = {"moment": moment, "open": found, "connected": connected, "engine": self.engine.connection is not None}
         with self.place.open("a") as file:
             file.write(json.dumps({**facts, "opened": self.opened}) + "\n")
+
+
+def listening() -> set[str]:
+    """Return the Unix sockets of the machine that wait for others to connect."""
+    lines = Path("/proc/self/net/unix").read_text().splitlines()[1:]
+    return {f"socket:[{fields[6]}]" for fields in map(str.split, lines) if fields[3] == "00010000"}  # __SO_ACCEPTCON
 
 
 def install() -> None:
