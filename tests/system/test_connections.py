@@ -75,7 +75,9 @@ def test_d_k_l_the_supervisor_has_nothing_open_when_it_spawns_or_looks_at_its_ch
     assert seen[-1]["opened"] >= 6, "both aliases were connected in between, again and again"
 
 
-def test_m10_a_worker_holds_nothing_of_its_parent_but_its_lanes_and_its_card(database: Database, tmp_path: Path) -> None:
+def test_m10_a_worker_holds_nothing_of_its_parent_but_its_lanes_and_its_card(
+    database: Database, tmp_path: Path
+) -> None:
     """Not the database, not even a socket that its parent made inheritable."""
     database.env["JOBSUP_TEST_WATCH"] = str(tmp_path / "watch")
     with database.supervisor("--workers", "2", **two_aliases(database, tmp_path)) as supervisor:
