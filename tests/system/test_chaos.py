@@ -120,7 +120,8 @@ class Nemesis:
         return bool(self.supervisor.workers())
 
     def _start(self) -> Supervisor:
-        return self.database.supervisor("--workers", str(WORKERS)).start()
+        # Deaths are no sign of anything here: the pool is not to be slowed down.
+        return self.database.supervisor("--workers", str(WORKERS), JOBSUP={"RESTARTS": 1_000_000}).start()
 
     def _again(self) -> None:
         self._keep()
