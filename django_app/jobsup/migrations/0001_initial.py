@@ -35,7 +35,6 @@ class Migration(migrations.Migration):
                 ("arguments", models.TextField()),
                 ("run_after", models.DateTimeField(null=True)),
                 ("max_attempts", models.SmallIntegerField(null=True)),
-                ("limits", models.TextField(null=True)),
                 ("attempt", models.SmallIntegerField(default=0)),
                 ("claimed_by", models.BigIntegerField(null=True)),
                 ("worker", models.CharField(default="", max_length=160)),
@@ -43,8 +42,6 @@ class Migration(migrations.Migration):
                 ("started_at", models.DateTimeField(null=True)),
                 ("last_attempted_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
-                ("cancel_asked_at", models.DateTimeField(null=True)),
-                ("left_behind", models.TextField(null=True)),
                 ("result", models.TextField(null=True)),
             ],
             options={
