@@ -7,6 +7,7 @@ VENV          ?= .venv
 ARGS          ?=
 ONCE          ?=
 CHAOS_SECONDS ?= 300
+SCHEDULES     ?= 100000
 # Which Django each Python is tested with.
 MATRIX        ?= 3.11:5.2 3.12:6.0 3.13:6.1
 
@@ -36,9 +37,10 @@ format: $(VENV)/.dev ## Put the code into its one format
 demo: $(VENV)/.demo ## Show it at work (ONCE=1 ends by itself; DATABASE_URL=postgres://... instead of SQLite)
 	$(VENV)/bin/python django_app/manage.py demo $(if $(filter 1,$(ONCE)),--once) $(ARGS)
 
-chaos: $(VENV)/.dev ## Kill at random for CHAOS_SECONDS (300) and count what is lost
+chaos: $(VENV)/.dev ## Kill at random for CHAOS_SECONDS (300), count what is lost; then SCHEDULES (100000) for the machine
 	JOBSUP_CHAOS_SECONDS=$(CHAOS_SECONDS) $(VENV)/bin/python -m pytest tests/system/test_chaos.py \
 		--timeout=$$(( $(CHAOS_SECONDS) + 300 )) -v $(ARGS)
+	JOBSUP_SCHEDULES=$(SCHEDULES) $(VENV)/bin/python -m pytest tests/unit/test_machine_schedules.py -k many_more --timeout=0
 
 bench: $(VENV)/.dev ## Measure rates, latencies, memory
 	$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -135,7 +135,7 @@ class Show:
 
     def _await_ready(self, supervisor: Child) -> None:
         """Wait for the supervisor's word that its workers are ready."""
-        self._until(lambda: any("ready" in line for line in supervisor.last), "no worker became ready")
+        self._until(lambda: any("on duty" in line for line in supervisor.last), "no worker became ready")
 
     def _site_answers(self) -> bool:
         try:

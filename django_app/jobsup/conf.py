@@ -143,9 +143,7 @@ def checked(path: str, name: str, value: Any) -> Any:
             raise ImproperlyConfigured(f"{path} is {value!r}: expected True or False")
         return value
     if name in ("name", "node", "run_dir"):
-        if not isinstance(value, str):
-            raise ImproperlyConfigured(f"{path} is {value!r}: expected a string")
-        return value if name == "run_dir" else check_name(path, value)
+        return _text(path, name, value)
     try:
         if name in ("memory_limit", "max_rss"):
             return size(value)
@@ -155,6 +153,16 @@ def checked(path: str, name: str, value: Any) -> Any:
         return number(value, low, high)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{path} is {value!r}: {error}") from error
+
+
+def _text(path: str, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ImproperlyConfigured(f"{path} is {value!r}: expected a string")
+    if name != "run_dir":
+        return check_name(path, value)
+    if not value.startswith("/") or "\0" in value:
+        raise ImproperlyConfigured(f"{path} is {value!r}: expected an absolute path")
+    return value
 
 
 WHOLE = ("max_jobs",)

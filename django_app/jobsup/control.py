@@ -144,11 +144,12 @@ def status_lines(status: Mapping[str, Any], node: str) -> Iterator[str]:
         f"up {_duration(status['uptime_s'])}",
     ]
     yield f"supervisor {status['name']} on {node} (pid {status['pid']}): {', '.join(facts)}"
+    if trouble := status.get("trouble"):
+        yield trouble
     if status["degraded"]:
         yield f"degraded: {status['degraded']}"
     if reload := status["reload"]:
-        how = {None: "under way", True: "done", False: "refused"}[reload["ok"]]
-        yield f"reload {how}, {_duration(reload['ago_s'])} ago: {reload['words']}"
+        yield f"{reload['words']} ({_duration(reload['ago_s'])} ago)"
     yield from (f"worker {each['number']} (pid {each['pid']}): {_doing(each)}" for each in workers)
 
 

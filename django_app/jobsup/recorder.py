@@ -53,10 +53,13 @@ class Recorder:
         store: where they go.
         run: the supervisor's run that owns the jobs.
         settled: told the last key of every batch that needs no more care.
+        alive: told that this worker is well, while that cannot be seen otherwise.
     """
 
-    def __init__(self, store: Store, run: int, settled: Callable[[int], None]) -> None:
-        self._store, self._run, self._settled = store, run, settled
+    def __init__(
+        self, store: Store, run: int, settled: Callable[[int], None], alive: Callable[[], object] = lambda: None
+    ) -> None:
+        self._store, self._run, self._settled, self._alive = store, run, settled, alive
         self._entries: list[Entry] = []
         self._recorded: list[Entry] = []
         self._listing = threading.Lock()  # of the two lists; held for an instant
@@ -83,6 +86,7 @@ class Recorder:
         with self._listing:
             recorded, self._recorded = self._recorded, []
         for entry in recorded:
+            self._alive()  # those who are told may take their time
             if entry.recorded is not None:
                 _tell(entry.pk, entry.recorded)
 
@@ -169,7 +173,12 @@ class Recorder:
             raise SourceUnavailable(f"the end of job {stub[0].row.pk} cannot be recorded: {error}") from error
 
     def _insist(self, outcomes: Sequence[Outcome]) -> set[int]:
-        return insist(lambda: self._store.finish(self._run, outcomes), self._store.alias, "outcomes cannot be recorded")
+        return insist(
+            lambda: self._store.finish(self._run, outcomes),
+            self._store.alias,
+            "outcomes cannot be recorded",
+            self._alive,
+        )
 
 
 def _tell(pk: int, recorded: Callable[[], None]) -> None:
@@ -180,13 +189,14 @@ def _tell(pk: int, recorded: Callable[[], None]) -> None:
         _log.warning("job %d is recorded, but telling so failed: %s", pk, class_path(error))
 
 
-def insist(operation: Callable[[], T], alias: str, what: str) -> T:
+def insist(operation: Callable[[], T], alias: str, what: str, alive: Callable[[], object] = lambda: None) -> T:
     """Do a database operation that may be repeated, over new connections if need be, for some seconds.
 
     Args:
         operation: what to do; commits by itself.
         alias: of the database whose connection is dropped after a failure.
         what: the trouble, for the error.
+        alive: called before each try.
 
     Raises:
         SourceUnavailable: the database could not be reached all the while.
@@ -195,6 +205,7 @@ def insist(operation: Callable[[], T], alias: str, what: str) -> T:
     last, fresh = "", False
     for delay_s in RETRY_S:
         time.sleep(delay_s)
+        alive()
         try:
             return operation()
         except (DatabaseError, InterfaceError) as error:

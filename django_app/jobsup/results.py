@@ -42,7 +42,8 @@ class JobsupResult(TaskResult):  # type: ignore[type-arg,misc,unused-ignore]
         setting JOBSUP says after how long. `refresh()` tells how it ended.
 
         Returns:
-            True if the job is cancelled or going to be, False if it had ended before.
+            True if the job is cancelled or asked to end, False if it had ended before. One that returns before it hears
+            of it is successful all the same.
         """
         backend: Any = self.task.get_backend()
         return bool(backend.cancel([self.id]))
@@ -109,7 +110,8 @@ def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> A
         for failure in failures
     ]
     if row.status == Status.CANCELLED and not (failures and failures[-1].exception_class_path == CANCELLED):
-        errors.append(TaskError(exception_class_path=CANCELLED, traceback="the job was cancelled while it waited"))
+        words = "the job was cancelled after that" if failures else "the job was cancelled while it waited"
+        errors.append(TaskError(exception_class_path=CANCELLED, traceback=words))
     result = _result(
         task,
         row.id,

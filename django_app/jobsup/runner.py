@@ -12,7 +12,9 @@ import inspect
 import json
 import logging
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -68,7 +70,8 @@ class Runner:
         self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
         with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
             self._store.sql.connection.ensure_connection()
-        self._recorder = Recorder(self._store, run, reports.settled)
+        self._alive = reports.alive
+        self._recorder = Recorder(self._store, run, reports.settled, reports.alive)
         self._flaws = list(import_tasks())  # before the hygiene: what an import does is no job's fault
         self._defaults = defaults(self._conf)
         self._interrupts = Interrupts(reports.asked_to_end)
@@ -96,7 +99,7 @@ class Runner:
         if self._rested:
             self._rested = False
             check_connections()
-        found = insist(lambda: self._store.get_many(pks), self._store.alias, "jobs cannot be read")
+        found = insist(lambda: self._store.get_many(pks), self._store.alias, "jobs cannot be read", self._alive)
         self._jobs = {row.id: (row, failures) for row, failures in found}
 
     def describe(self, pk: int) -> str:
@@ -180,8 +183,10 @@ class Runner:
         return outcome, recorded
 
     def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
+        verdict = after_exception(row.attempt, row.max_attempts)
         cancelled = isinstance(error, JobCancelled) or self._interrupts.cancelled
-        verdict = Verdict(Status.CANCELLED) if cancelled else after_exception(row.attempt, row.max_attempts)
+        if cancelled or (verdict.status is Status.SCHEDULED and self._interrupts.asked_to_end()):
+            verdict = Verdict(Status.CANCELLED)
         cut(error)
         failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
         outcome = Outcome(
@@ -206,8 +211,8 @@ class Runner:
 
         return outcome, recorded
 
-    def tidy(self) -> str:
-        """Restore what the job left behind and keep its outcome; return why no further job may run here, if so."""
+    def tidy(self) -> None:
+        """Restore what the job left behind and keep its outcome."""
         self._interrupts.reset()
         if self._ended is not None:
             (row, (outcome, recorded), started_at, ended_at), self._ended = self._ended, None
@@ -215,7 +220,6 @@ class Runner:
                 outcome = replace(outcome, row=outcome.row._replace(left_behind=left))
             self._recorder.keep(Entry(row.id, outcome, started_at, ended_at, recorded))
             self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
-        return self._spoiled
 
     def _restore(self, who: str) -> str:
         """Restore what somebody left behind; return what that was, in words."""
@@ -230,13 +234,17 @@ class Runner:
 
     def must_flush(self, *, more: bool) -> bool:
         """Tell whether outcomes must be recorded now."""
-        return self._at_once or not more or self._recorder.is_due()
+        return self._at_once or not more or bool(self._spoiled) or self._recorder.is_due()
 
-    def flush(self) -> None:
-        """Record the outcomes that wait; what those who are told of it leave behind is tidied up too."""
+    def flush(self) -> str:
+        """Record the outcomes that wait; return why no further job may run here, "" if it may.
+
+        What those who are told of it leave behind is tidied up, too.
+        """
         self._recorder.flush()
         if not self._spoiled:  # else what was found before would be found again
             self._restore("a receiver of task_finished")
+        return self._spoiled
 
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""
@@ -251,14 +259,19 @@ class Runner:
 
 
 def import_tasks() -> Iterator[str]:
-    """Import the module `tasks` of each app, as the jobs will; yield why one of them cannot be imported."""
-    for app in apps.get_app_configs():
-        if app.module is None or not module_has_submodule(app.module, TASKS_MODULE):
+    """Import the module `tasks` of each app and of the project; yield why one of them cannot be imported."""
+    packages = [app.module for app in apps.get_app_configs() if app.module is not None]
+    project = os.environ.get("DJANGO_SETTINGS_MODULE", "").rpartition(".")[0]
+    if project in sys.modules:  # the package of the settings often has tasks, and is no app
+        packages.append(sys.modules[project])
+    for package in dict.fromkeys(packages):
+        if not module_has_submodule(package, TASKS_MODULE):
             continue
         try:
-            importlib.import_module(f"{app.name}.{TASKS_MODULE}")
+            importlib.import_module(f"{package.__name__}.{TASKS_MODULE}")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the module may do anything while it is imported
-            yield f"the module {app.name}.{TASKS_MODULE} cannot be imported: {summary(error)}"
+            traceback.print_exc()
+            yield f"the module {package.__name__}.{TASKS_MODULE} cannot be imported: {summary(error)}"
 
 
 def pool_limits(settings: conf.Conf) -> dict[str, float]:

@@ -19,8 +19,9 @@ from jobsup.runner import pool_limits
 from jobsup.source import DatabaseSource
 from spawnpool.client import holder
 from spawnpool.control import ControlServer, socket_path
-from spawnpool.daemonize import become, detach, drop_privileges
+from spawnpool.daemonize import CannotDetach, become, detach, drop_privileges
 from spawnpool.errors import AlreadyRunning
+from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
 from spawnpool.logfile import LogFile
 from spawnpool.pidfile import PidFile
@@ -61,6 +62,12 @@ def process(wanted: Process, settings: Conf) -> Iterator[None]:
     Raises:
         SpawnpoolError: it cannot be; in one sentence.
     """
+    if (
+        wanted.pidfile is not None
+        and wanted.logfile is not None
+        and wanted.pidfile.resolve() == wanted.logfile.resolve()
+    ):
+        raise CannotDetach(f"--pidfile and --logfile are both {wanted.pidfile}: name two files")
     uid, gid = become(wanted.user, wanted.group)
     pidfile = None if wanted.pidfile is None else PidFile(wanted.pidfile)
     try:
@@ -119,6 +126,7 @@ def run(
     log = logging.getLogger("jobsup.supervisor")
     path = run_path(settings)
     runfile = RunFile(path)
+    before_check.register(runfile.keep)
     try:
         source = DatabaseSource(settings, queues, runfile, verbosity)
         supervisor = Supervisor(
@@ -139,6 +147,7 @@ def run(
         )
         return supervisor.run()
     finally:
+        before_check.unregister(runfile.keep)
         runfile.release()
 
 

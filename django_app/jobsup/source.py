@@ -240,6 +240,11 @@ class DatabaseSource:
                 f", {failed} of them had no attempt left" if failed else "",
             )
 
+    def _file(self) -> str:
+        """Return where a database in a file stands, to go on with: its errors do not say so."""
+        connection = self._store.sql.connection
+        return f" ({connection.settings_dict['NAME']})" if connection.vendor == "sqlite" else ""
+
     def _refuse_what_cannot_work(self) -> None:
         connection = self._store.sql.connection
         if not connection.settings_dict["AUTOCOMMIT"]:
@@ -267,7 +272,9 @@ class DatabaseSource:
             yield
         except (OperationalError, InterfaceError) as error:
             self.before_check()
-            raise SourceUnavailable(f"waiting for the database {alias!r}: {_first_line(error)}") from error
+            raise SourceUnavailable(
+                f"waiting for the database {alias!r}: {_first_line(error)}{self._file()}"
+            ) from error
         except ProgrammingError as error:
             self.before_check()
             raise SourceUnavailable(

@@ -17,7 +17,8 @@ from spawnpool.bounds import Interrupt
 
 _PAGE_BYTES = mmap.PAGESIZE
 _LAYOUT = struct.Struct("<qII")  # key, why, how often the log files were reopened
-_STACK_BYTES_MAX = 8192
+_STACK_BYTES_MAX = 65536
+_CRASH = "Fatal Python error"
 _STACK_LINES_MAX = 40
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)$')
 _OWN_FRAME = "/spawnpool/worker.py"
@@ -54,8 +55,11 @@ class Card:
         _LAYOUT.pack_into(self._page, 0, key, why, self._reopened)
 
     def last_words(self) -> str:
-        """Return what faulthandler wrote, "" if it had no reason to."""
-        return os.pread(self._end.fileno(), _STACK_BYTES_MAX, _PAGE_BYTES).decode("utf-8", "replace")
+        """Return the last that faulthandler wrote, "" if nothing; forked children of a job write there, too."""
+        size = os.fstat(self._end.fileno()).st_size
+        start = max(_PAGE_BYTES, size - _STACK_BYTES_MAX)
+        text = os.pread(self._end.fileno(), _STACK_BYTES_MAX, start).decode("utf-8", "replace")
+        return text[max(0, text.rfind(_CRASH)) :]
 
     def close(self) -> None:
         """Throw it away."""

@@ -21,6 +21,9 @@ from spawnpool.reaper import is_init, reap_strangers
 from spawnpool.signals import LOOK
 from spawnpool.worker import WorkerSpec
 
+FATAL = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
+"""The signals at which faulthandler says where a process was."""
+
 OUT_OF = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What a spawn fails with when a limit of the system is reached."""
 
@@ -76,6 +79,11 @@ class Crew:
         if is_init():
             reap_strangers({*self.pids(), tracker_pid()})
 
+    def listen(self, wid: int) -> None:
+        """Take in what a worker has reported, and say that this was done: other facts may wait before it."""
+        self._answer(partial(self._read_lane, wid))
+        self._answer(lambda: e.Heard(wid))
+
     def measure(self, wid: int) -> None:
         """Find out how much memory a worker has."""
         self.hands[wid].watch.look()
@@ -116,7 +124,9 @@ class Crew:
         hands = self.hands[wid]
         by_others = ending.code == -signal.SIGKILL and not hands.killed
         cause = (hands.watch.verdict() if by_others else None) or ""
-        stack = stack_of(hands.card.last_words())
+        # A child that a job forked writes on the card, too.
+        crashed = ending.code is not None and -ending.code in FATAL
+        stack = stack_of(hands.card.last_words()) if crashed else ""
         return e.Died(wid, hands.lane.unstarted(), ending.code, ending.words(), ending.peak_bytes, cause, stack)
 
     def _measured(self, wid: int) -> e.Event:
@@ -158,7 +168,7 @@ class Crew:
         hands = self.hands[action.wid]
         hands.card.write(action.pk, action.why)
         if action.loudly:
-            hands.process.send(LOOK)
+            self._have_look(hands)
 
     def signal(self, wid: int, signum: int) -> None:
         """Send a signal to a worker."""
@@ -170,6 +180,12 @@ class Crew:
         """Have every worker open the log file anew."""
         for hands in self.hands.values():
             hands.card.log_reopened()
+            self._have_look(hands)
+
+    @staticmethod
+    def _have_look(hands: Hands) -> None:
+        """Make a worker look at its card, unless that would kill it: a job may have undone the handler."""
+        if hands.process.survives(LOOK):
             hands.process.send(LOOK)
 
     def forget(self, wid: int) -> None:

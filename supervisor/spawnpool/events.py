@@ -62,6 +62,13 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What a worker had reported was read, as `Listen` asked."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """How much resident memory a worker has, in bytes."""
 
@@ -153,7 +160,7 @@ class FoundEmpty:
 
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
-    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | CancelAsked
+    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | Heard | CancelAsked
 )  # fmt: skip
 
 # ---- actions
@@ -214,6 +221,13 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Measure:
     """Find out how much memory a worker has; answered by `Measured`."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Read what a worker has reported before it is ended; answered by `Reported`, if there is anything, and `Heard`."""
 
     wid: int
 
@@ -303,6 +317,6 @@ class Finish:
 
 
 Action = (
-    Check | Beat | Spawn | Send | TakeBack | Stop | Order | Measure | LookForCancelled | Abort | Kill | Claim | AskEmpty
-    | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
+    Check | Beat | Spawn | Send | TakeBack | Stop | Order | Measure | Listen | LookForCancelled | Abort | Kill | Claim
+    | AskEmpty | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
 )  # fmt: skip

@@ -213,6 +213,7 @@ class Front:
             "uptime_s": round(now - self._began_at, 3),
             "per_s": round(self._per_s, 1),
             "ready": self._ready,
+            "trouble": self._trouble() or None,
             "reload": reload,
         }
 

@@ -12,7 +12,7 @@ from spawnpool.worker import WorkerSpec, worker_main
 
 
 class Hands:
-    """What the shell holds of one worker: its process and its lane.
+    """What the shell holds of one worker: its process, its lane, its card, and a watch on its memory.
 
     Args:
         spec: what the worker is.

@@ -125,7 +125,7 @@ class WorkerLane:
         self._identities = [_identity(fd) for fd in self._fds]
 
     def fds(self) -> tuple[int, int]:
-        """Return the only two descriptors above 2 that a worker holds."""
+        """Return the descriptors of both lanes; a worker holds no others above 2 but its card's."""
         return self._fds
 
     def receive(self, timeout_s: float) -> Hand | bool | None:

@@ -15,6 +15,8 @@ class Limits:
     Args:
         workers: how many workers are kept alive, at least 1.
         grace_s: how long running jobs may go on after a drain was asked for.
+        leave_s: how long a worker may take to leave that was asked to and has no running key any more; it may have
+            ends to record while the source is away.
         abort_grace_s: between SIGABRT and SIGKILL on the ladder.
         boot_timeout_s: from the spawn of a worker to its READY.
         check_interval_s: how often the children are looked at, with every connection closed before.
@@ -28,7 +30,8 @@ class Limits:
         release_after_s: keys that no worker can begin within this time go back to the source, for others to take.
         mark_after_s: a job that runs longer than this is written down as running.
         exit_when_empty: drain by itself when the source has nothing left.
-        silence_max_s: how long an idle worker may say nothing; it says that it is well every 5 s.
+        silence_max_s: how long an idle worker may say nothing; it says that it is well every 5 s. Twice as long for one
+            that may be recording.
         cancel_ask_s: between asking a job to end and interrupting it, when it is cancelled.
         cancel_grace_s: between interrupting a cancelled job and ending its worker.
         memory_interval_s: how often the memory of a worker is measured whose job has a limit of memory.
@@ -46,6 +49,7 @@ class Limits:
 
     workers: int = 2
     grace_s: float = 30.0
+    leave_s: float = 60.0
     abort_grace_s: float = 2.0
     boot_timeout_s: float = 60.0
     check_interval_s: float = 5.0

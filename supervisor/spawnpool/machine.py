@@ -75,6 +75,7 @@ class Machine:
             e.TakenBack: self._taken_back,
             e.FoundEmpty: self._found_empty,
             e.Measured: self._measured,
+            e.Heard: self._heard,
             e.CancelAsked: self._cancel_asked,
         }
 
@@ -231,6 +232,10 @@ class Machine:
     def _measured(self, event: e.Measured, now: float) -> None:
         if member := self.members.get(event.wid):
             self._oversight.measured(member, event.rss_bytes, now)
+
+    def _heard(self, event: e.Heard, now: float) -> None:
+        if member := self.members.get(event.wid):
+            member.heard_out = member.listening
 
     def _cancel_asked(self, event: e.CancelAsked, now: float) -> None:
         members = self._roster.all()

@@ -70,6 +70,10 @@ class Member:
     ended: Ended = Ended.DIED
     why: str = ""
     """What the supervisor ended it for."""
+    listening: bool = False
+    """Its lane is to be read before the last step against the key that is running."""
+    heard_out: bool = False
+    """It was."""
     killed: bool = False
     """SIGKILL was sent."""
     ended_for: int | None = None
@@ -107,14 +111,14 @@ class Member:
     def silent_at(self, silence_max_s: float) -> float | None:
         """Return when it has been silent for too long, None while it need not talk.
 
-        A free worker says now and then that it is well. One that may be waiting for its source, to load or to record
-        keys, gets twice as long.
+        An idle worker, and one that loads keys, says now and then that it is well. One that may be waiting for its
+        source in order to record keys gets twice as long: the keys would be run again.
         """
         if not self.serving or self.running() is not None:
             return None
         if self.doubted:
             return self.doubted_at + DOUBT_S
-        return self.heard_at + silence_max_s * (1 if self.free else 2)
+        return self.heard_at + silence_max_s * (2 if self.started else 1)
 
     def doing(self) -> str:
         """Return what it was about, for the log."""
@@ -139,6 +143,7 @@ class Member:
             self.deadline = None  # it had begun before it was asked to leave, and may finish
         self.returned, self.marked = False, False
         self.cancelled, self.interrupted = False, Interrupt.NONE
+        self.listening = self.heard_out = False
         self.held_to = self.bounds
         self.patience_until = None if self.held_to.timeout_s is None else now + self.held_to.timeout_s
         self.started_at = self.progress_at = now

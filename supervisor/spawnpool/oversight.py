@@ -110,6 +110,10 @@ class Oversight:
             member.patience_until = now + (self.limits.cancel_grace_s if member.cancelled else bounds.grace_s)
             member.ordered = pk
             self._do(e.Order(member.wid, pk, why, loudly=True))
+        elif not member.heard_out:
+            if not member.listening:
+                member.listening = True  # it may have ended in time, and nobody has read that yet
+                self._do(e.Listen(member.wid))
         elif member.interrupted is Interrupt.CANCEL:
             words = f"it was cancelled and did not end within {self.limits.cancel_grace_s:g} s"
             self._expel(member, Ended.CANCELLED, words, now)

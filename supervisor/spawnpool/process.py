@@ -106,6 +106,15 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signum)
 
+    def survives(self, signum: int) -> bool:
+        """Tell whether the process catches or ignores a signal; False if that is not known."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return False
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigCgt:", "SigIgn:"))]
+        return any(mask >> (signum - 1) & 1 for mask in masks)
+
     def reap(self) -> Exit | None:
         """Collect the process if it is dead; None while it lives."""
         popen = self._process._popen  # type: ignore[attr-defined]  # noqa: SLF001  # it waits without the usage

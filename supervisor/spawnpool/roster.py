@@ -95,34 +95,38 @@ class Roster:
 
     def died(self, member: Member, event: e.Died, now: float, *, told: bool) -> None:
         """Strike a dead worker off and decide when its slot is filled again; `told` if its end is logged elsewhere."""
-        self._count_death(member, event, now)
         slot = self.slots.get(member.number)
-        if slot is None:
-            return
-        if slot.trial == member.wid:
+        if slot is not None and slot.trial == member.wid:
             slot.trial = None
-            if self._reloads(member):
-                self._refuse_reload(f"the new worker {farewell(member, event)}")
-            elif not self.stopping:
-                delay_s = slot.backoff.boot_failed()
-                slot.renew_at = now + delay_s
-                self._say(logging.ERROR, f"{farewell(member, event)}; the old one stays", member.wid)
-        elif slot.wid == member.wid:
-            slot.wid = None
-            slot.spawn_at = now
+            self._trial_died(slot, member, event, now)
+        else:
+            self._count_death(member, event, now)  # one on trial takes nothing with it
+        if slot is not None and slot.wid == member.wid:
+            slot.wid, slot.spawn_at = None, now
             if not member.was_ready and not self.stopping:
-                delay_s = slot.backoff.boot_failed()
+                delay_s, words = slot.backoff.boot_failed(), farewell(member, event)
                 slot.spawn_at = now + delay_s
-                self._boot_trouble[slot.number] = f"worker {slot.number} {farewell(member, event)}"
-                self._say(logging.ERROR, f"{farewell(member, event)}; next try in {delay_s:g} s", member.wid)
-            elif member.state is WorkerState.LEAVING and event.code == 0:
-                self._say(logging.DEBUG, f"left: {event.words}", member.wid)
-            elif self.stopping and not member.window:
-                self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
-            elif not told:
-                why = f": {cause}" if (cause := member.why or event.cause) else ""
-                self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}{event.where}", member.wid)
+                self._boot_trouble[slot.number] = f"worker {slot.number} {words}"
+                self._say(logging.ERROR, f"{words}; next try in {delay_s:g} s", member.wid)
+            else:
+                self._tell_death(member, event, told=told)
         self._forget_surplus()
+
+    def _trial_died(self, slot: Slot, member: Member, event: e.Died, now: float) -> None:
+        if self._reloads(member):
+            self._refuse_reload(f"the new worker {farewell(member, event)}")
+        elif not self.stopping:
+            slot.renew_at = now + slot.backoff.boot_failed()
+            self._say(logging.ERROR, f"{farewell(member, event)}; the old one stays", member.wid)
+
+    def _tell_death(self, member: Member, event: e.Died, *, told: bool) -> None:
+        if member.state is WorkerState.LEAVING and event.code == 0:
+            self._say(logging.DEBUG, f"left: {event.words}", member.wid)
+        elif self.stopping and not member.window:
+            self._say(logging.DEBUG, f"{event.words} at the stop", member.wid)
+        elif not told:
+            why = f": {cause}" if (cause := member.why or event.cause) else ""
+            self._say(logging.WARNING, f"{event.words} while {member.doing()}{why}{event.where}", member.wid)
 
     def _count_death(self, member: Member, event: e.Died, now: float) -> None:
         """Let an unexpected death tell on the pool."""
@@ -144,7 +148,7 @@ class Roster:
         if member.serving:
             member.state = WorkerState.LEAVING
             if member.running() is None:
-                member.deadline = now + self.limits.grace_s
+                member.deadline = now + self.limits.leave_s
             self._do(e.Stop(member.wid))
 
     def spoiled(self, member: Member, why: str, now: float) -> None:
@@ -153,7 +157,7 @@ class Roster:
         self.take_back(member, now)
         if member.serving:
             member.state = WorkerState.LEAVING
-            member.deadline = now + self.limits.grace_s
+            member.deadline = now + self.limits.leave_s
 
     def take_back(self, member: Member, now: float) -> None:
         """Ask back what a worker has not begun."""
@@ -161,9 +165,11 @@ class Roster:
             self._do(e.TakeBack(member.wid, member.ask_back(now)))
 
     def flawed(self, member: Member, what: str, now: float) -> None:
-        """Refuse a reload to code of which a part is broken; at a start, the jobs that do not need it can be run."""
-        if self._reloads(member):
-            self.expel(member, Ended.EXPELLED, what, now)
+        """Refuse to replace a worker by one on broken code; at a start, the jobs that do not need it can be run."""
+        slot = self.slots.get(member.number)
+        if slot is not None and slot.trial == member.wid:  # nor does a renewal bring in what a reload would not
+            member.ended, member.state, member.farewell = Ended.EXPELLED, WorkerState.ENDING, what
+            self._kill(member, now)  # it has said all there is to say
         else:
             self._say(logging.ERROR, f"goes to work, but {what}", member.wid)
 
@@ -195,7 +201,7 @@ class Roster:
         """End workers that have been in one state for too long."""
         for member in self.all():
             if member.state is WorkerState.LEAVING and member.deadline is None and member.running() is None:
-                member.deadline = now + self.limits.grace_s  # its last job is over: nothing keeps it any more
+                member.deadline = now + self.limits.leave_s  # its last job is over: nothing keeps it any more
             if (silent_at := member.silent_at(self.limits.silence_max_s)) is not None and now >= silent_at:
                 if member.doubted:
                     silence = f"it said nothing for {now - member.heard_at:.0f} s, and it runs no job"
@@ -289,12 +295,9 @@ class Roster:
         """Have a successor boot beside one worker that is worn out; one at a time, and the old one stays until then."""
         for slot in self._slots():
             member = self.members.get(slot.wid) if slot.wid is not None else None
-            if (
-                member is not None
-                and member.serving
-                and now >= slot.renew_at
-                and (why := worn(member, self.limits, now))
-            ):
+            if member is None or not member.serving or now < slot.renew_at:
+                continue
+            if why := worn(member, self.limits, now):
                 self._say(logging.INFO, f"is going to be replaced: {why}", member.wid)
                 slot.trial = self._spawn(slot, now)
                 return

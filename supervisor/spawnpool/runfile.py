@@ -49,7 +49,7 @@ class RunFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._warned = False
+        self._warned = self._gone = False
         self._fd = _open(path)
         if not _lock(self._fd):
             pid = _read(self._fd).get("pid")
@@ -77,6 +77,16 @@ class RunFile:
             self._warned = True
         else:
             self._warned = False
+
+    def keep(self) -> None:
+        """Keep cleaners of temporary folders away, which go by age; say so if the file is gone all the same."""
+        os.utime(self._fd)
+        if os.fstat(self._fd).st_nlink == 0 and not self._gone:
+            self._gone = True
+            _log.error(
+                "the run file %s was removed: nobody finds this supervisor by its name any more, and a second one "
+                "could start under it; restart this one, and %s", self.path, REMEDY,
+            )  # fmt: skip
 
     def release(self) -> None:
         """Let go of the lock; the file stays, since removing it would let two processes hold one name."""

@@ -150,6 +150,9 @@ class Reports(Protocol):
     def settled(self, pk: int) -> None:
         """Say that every key up to and including `pk`, in the order of the lane, has its outcome recorded."""
 
+    def alive(self) -> None:
+        """Say that this worker is well, where it may take long though no key runs; cheap."""
+
     def asked_to_end(self) -> bool:
         """Tell whether the key that is running was asked to end, since it was cancelled."""
 
@@ -187,8 +190,8 @@ class Runner(Protocol):
     def log_reopened(self) -> None:
         """Learn that descriptors 1 and 2 lead to a new log file; from a signal handler."""
 
-    def tidy(self) -> str:
-        """Restore what the job that just ran left behind; return what cannot be restored, "" in the usual case.
+    def tidy(self) -> None:
+        """Restore what the job that just ran left behind.
 
         Never called in a forked child, and never after a job closed the worker's own descriptors.
         """
@@ -196,8 +199,8 @@ class Runner(Protocol):
     def must_flush(self, *, more: bool) -> bool:
         """Tell whether kept outcomes must be recorded now; `more` tells that the next key is at hand."""
 
-    def flush(self) -> None:
-        """Record the kept outcomes and report them settled."""
+    def flush(self) -> str:
+        """Record the kept outcomes and report them settled; return why no further key may run here, "" if it may."""
 
     def rest(self, idle_s: float) -> None:
         """Called while nothing is to be done, after each whole `REST_INTERVAL_S` of idleness."""

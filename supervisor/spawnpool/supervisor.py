@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
 import signal
 import threading
@@ -116,6 +117,7 @@ class Supervisor:
             e.TakeBack: self._crew.take_back,
             e.Stop: self._crew.stop,
             e.Order: self._crew.order,
+            e.Listen: lambda action: self._crew.listen(action.wid),
             e.Measure: lambda action: self._crew.measure(action.wid),
             e.LookForCancelled: lambda action: self._answer(*self._dealings.cancelled()),
             e.Abort: lambda action: self._crew.signal(action.wid, signal.SIGABRT),
@@ -349,7 +351,8 @@ class Supervisor:
         self._dealings.give_strays_back(self._machine.holding())
         give_up_at = self._clock() + LAST_ACCOUNTS_S
         while self._dealings.owes and self._clock() < give_up_at:
-            self._selector.select(max(0.0, (self._dealings.retry_at() or 0.0) - self._clock()))
+            # Nobody reads the signals and requests of now: they must not wake us.
+            select.select([], [], [], max(0.0, (self._dealings.retry_at() or 0.0) - self._clock()))
             self._dealings.settle()
         self._source.close(finished=self._dealings.settled)
         self._front.finished(self._report)

@@ -16,7 +16,7 @@ def worn(member: Member, limits: Limits, now: float) -> str:
     """
     if limits.max_jobs and member.done >= max(1, limits.max_jobs * share(member.wid)):
         return f"it has run {member.done} jobs"
-    if limits.max_rss_bytes and member.rss_bytes > limits.max_rss_bytes:
+    if limits.max_rss_bytes and member.done and member.rss_bytes > limits.max_rss_bytes:
         return f"it uses {member.rss_bytes / 2**20:.0f} MB of memory"
     if limits.max_age_s and now >= old_at(member, limits):
         return f"it is {now - member.ready_at:.0f} s old"

@@ -25,12 +25,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from spawnpool.bounds import NO_BOUNDS, Interrupt
+from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.card import WorkerCard
 from spawnpool.errors import LaneLost, SourceUnavailable
 from spawnpool.lanes import Hand, WorkerLane
 from spawnpool.limits import RELOADABLE
 from spawnpool.logfile import LogFile
+from spawnpool.memory import rss_bytes
 from spawnpool.process import die_with_parent, keep_only
 from spawnpool.reports import Kind
 from spawnpool.signals import reset_worker_signals
@@ -104,6 +105,8 @@ class Worker:
         self._pid = os.getpid()
         self._runner: Runner | None = None
         self._running: int | None = None
+        self._worked = False
+        self._said_at = time.monotonic()
         self._bounds = NO_BOUNDS
         self._log_opened = 0
         self._epoch = 0
@@ -127,6 +130,12 @@ class Worker:
                 self._runner.log_reopened()
         if self._runner is not None and key == self._running and why is not Interrupt.NONE:
             self._runner.interrupt(why)
+
+    def alive(self) -> None:
+        """Say that this worker is well, if it has not said so for a while."""
+        if time.monotonic() >= self._said_at + REST_INTERVAL_S:
+            self._said_at = time.monotonic()
+            self._lane.report(Kind.ALIVE)
 
     def note_crashes(self) -> None:
         """Have every crash, and SIGABRT, leave the Python stacks on the card."""
@@ -220,10 +229,14 @@ class Worker:
         for index, pk in enumerate(pks):
             if self._asked_to_leave:
                 break
+            bounds = runner.bounds(pk)
+            if self._is_too_large_for(bounds):
+                self._flush(runner)
+                self._leave_spoiled(f"it has more memory already than {runner.describe(pk)} may have")
             if not self._lane.may_start():
                 self._revoked(runner)
                 return
-            if (bounds := runner.bounds(pk)) != self._bounds:
+            if bounds != self._bounds:
                 self._bounds = bounds
                 self._lane.report(Kind.BOUNDS, text=bounds.encode())
             self._running = pk  # before anybody can want to interrupt it
@@ -234,10 +247,8 @@ class Worker:
             if os.getpid() != self._pid:
                 os._exit(ExitCode.WALKED_ON)  # a job's forked child came back; the job's own process goes on
             self._lane.assert_intact()
-            if spoiled := runner.tidy():
-                self._flush(runner)
-                self._lane.report(Kind.SPOILED, text=spoiled)
-                raise _Leave
+            runner.tidy()
+            self._worked = True
             if runner.must_flush(more=index < last or self._lane.has_more()):
                 self._flush(runner)
         if self._asked_to_leave:
@@ -245,7 +256,19 @@ class Worker:
 
     def _flush(self, runner: Runner) -> None:
         self._lane.report(Kind.RETURNED)
-        runner.flush()
+        if spoiled := runner.flush():
+            self._leave_spoiled(spoiled)
+
+    def _leave_spoiled(self, why: str) -> NoReturn:
+        """Let a fresh process take over; what was not begun goes to others."""
+        self._lane.report(Kind.SPOILED, text=why)
+        raise _Leave
+
+    def _is_too_large_for(self, bounds: Bounds) -> bool:
+        """Tell whether earlier keys left more memory in use than the next one may have: it would be blamed for that."""
+        if bounds.memory_bytes is None or not self._worked:
+            return False
+        return (rss_bytes(self._pid) or 0) > bounds.memory_bytes
 
     def _revoked(self, runner: Runner) -> None:
         """Drop everything of this epoch: the supervisor sends no more until it hears so."""

@@ -28,6 +28,9 @@ class Bench:
         """Take in what the runner reports."""
         self.settled_keys.append(pk)
 
+    def alive(self) -> None:
+        """Nobody waits for a sign of life."""
+
     def asked_to_end(self) -> bool:
         """Nothing is cancelled here."""
         return False

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.utils import timezone
 
-from jobsup.compat import TaskResultStatus, task_backends
+from jobsup.compat import TaskResultStatus, task_backends, task_finished
 from jobsup.models import Job, Status
 from jobsup.store import LostAttempt, Store
 from tests.db.rows import (
@@ -186,6 +186,45 @@ def test_one_that_failed_is_not_tried_again_and_one_that_succeeded_has(store: St
     assert row(store, failed).finished_at is not None
     assert store.finish(run, outcomes) == {failed, final, done}, "said twice: the answer to the first was lost"
     assert store.sql.promote() == 0
+
+
+def test_one_that_fails_by_itself_after_it_was_cancelled_has_no_next_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends with its own error, its receivers are told, and the log promises nothing."""
+    told: list[tuple[str, str]] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        told.append((task_result.id, task_result.status.name))
+
+    result = tasks.fail.using(max_attempts=3).enqueue("no")
+    pks = bench.claim()
+    bench.runner.load(pks)
+    assert result.cancel()
+    monkeypatch.setattr(bench.runner._interrupts, "_asked", lambda: True)
+    task_finished.connect(receive)
+    try:
+        bench.runner.run(pks[0])
+        bench.runner.tidy()
+        assert bench.runner.flush() == ""
+    finally:
+        task_finished.disconnect(receive)
+    result.refresh()
+    assert status(bench.store, pks[0]) is Status.CANCELLED
+    assert told == [(result.id, "FAILED")]
+    assert "next attempt" not in caplog.text
+
+
+def test_one_that_was_cancelled_after_it_had_run_does_not_say_that_it_waited(bench: Bench) -> None:
+    """Its account comes first, the cancellation after that."""
+    result = tasks.noop.using(max_attempts=5).enqueue()
+    [pk] = bench.claim()
+    assert result.cancel()
+    bench.store.lost(bench.run, [loss(pk)])
+    result.refresh()
+    first, second = result.errors
+    assert (first.exception_class_path, second.exception_class_path) == (LOST, CANCELLED)
+    assert second.traceback == "the job was cancelled after that"
 
 
 def test_between_two_attempts_it_is_cancelled_at_once(bench: Bench) -> None:

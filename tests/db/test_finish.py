@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tests.db.rows import (
     claimed,
     failure,
     failures_of,
+    make_due,
     put,
     row,
     silent_for,
@@ -23,7 +25,7 @@ from tests.db.rows import (
 )
 
 if TYPE_CHECKING:
-    from jobsup.store import Store
+    from jobsup.store import Outcome, Store
 
 HALF_A_SECOND = timedelta(seconds=0.5)
 
@@ -198,6 +200,28 @@ def test_started_at_is_the_first_attempts_and_last_attempted_at_the_last_ones(st
     assert found.last_attempted_at is not None
     assert first is not None
     assert found.last_attempted_at > first
+
+
+def test_what_an_earlier_attempt_left_behind_stays_told(store: Store) -> None:
+    """The next one, which was tidy, does not make it undone; one that was not has the last word."""
+
+    def left(outcome: Outcome, words: str) -> Outcome:
+        return replace(outcome, row=outcome.row._replace(left_behind=words))
+
+    def told() -> str | None:
+        return Job.objects.using(store.alias).get(pk=pk).left_behind
+
+    run = begin(store)
+    pk = claimed(store, run, max_attempts=3)
+    store.finish(run, [left(failure(pk, retry_in_s=1), "a mess")])
+    make_due(store, pk)
+    assert store.claim(run, None, 1) == [pk]
+    store.finish(run, [failure(pk, 2, retry_in_s=1)])
+    assert told() == "a mess"
+    make_due(store, pk)
+    assert store.claim(run, None, 1) == [pk]
+    store.finish(run, [left(success(pk, 3), "another mess")])
+    assert told() == "another mess"
 
 
 def test_an_attempt_set_back_by_hand_can_fail_again(store: Store) -> None:

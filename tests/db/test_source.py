@@ -199,9 +199,11 @@ def test_the_databases_errors_are_told_in_one_line(fed: Fed) -> None:
     put(fed.store)
     with failing_at(fed.store.alias, "UPDATE"), pytest.raises(SourceUnavailable) as told:
         fed.source.claim(1)
-    expected = f"waiting for the database {fed.store.alias!r}: server closed the connection unexpectedly"
+    connection = connections[fed.store.alias]
+    file = f" ({connection.settings_dict['NAME']})" if connection.vendor == "sqlite" else ""
+    expected = f"waiting for the database {fed.store.alias!r}: server closed the connection unexpectedly{file}"
     assert str(told.value) == expected
-    assert connections[fed.store.alias].connection is None
+    assert connection.connection is None
     assert len(fed.source.claim(1)) == 1
 
 

@@ -26,6 +26,7 @@ from spawnpool.bounds import NO_BOUNDS, Bounds
 from spawnpool.errors import SourceUnavailable
 from spawnpool.source import REST_INTERVAL_S
 from spawnpool.states import Ended
+from tests.process import deeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -61,6 +62,8 @@ class Does(IntEnum):
     GROW = 17  # takes arg MB of memory and keeps them
     HOLD_GIL = 18  # stays in C, where no handler of a signal can run
     BLOCK = 19  # blocks every signal that can be blocked and goes on for a minute
+    FORGET_USR1 = 20  # takes the handler of SIGUSR1 away, says so and goes on for a minute
+    ABORT_CHILD = 21  # forks a child that dies of SIGABRT
 
 
 class Interrupted(BaseException):
@@ -294,19 +297,17 @@ class ListRunner:
         """Note it."""
         self._journal.tell("log reopened")
 
-    def tidy(self) -> str:
-        """Say what a job left behind."""
-        left, self._left = self._left, ""
-        return left
+    def tidy(self) -> None:
+        """Nothing is restored here."""
 
     def must_flush(self, *, more: bool) -> bool:
         """Record in batches."""
-        return not more or len(self._kept) >= 3
+        return not more or len(self._kept) >= 3 or bool(self._left)
 
-    def flush(self) -> None:
-        """Record, then report; with the points at which it may be killed."""
+    def flush(self) -> str:
+        """Record, then report; with the points at which it may be killed. Say what a job left behind."""
         if not self._kept:
-            return
+            return self._left
         kept, self._kept = self._kept, []
         if any(self._now(pk, Does.KILL_BEFORE_RECORD) for pk in kept):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -317,6 +318,7 @@ class ListRunner:
         self._reports.settled(kept[-1])
         if any(self._now(pk, Does.EXIT_AFTER_SETTLED) for pk in kept):
             os._exit(0)
+        return self._left
 
     def rest(self, idle_s: float) -> None:
         """Nothing to let go of."""
@@ -358,19 +360,6 @@ class ListRunner:
         (self._directory / "child").write_text(f"{child.wait(20)}")
 
 
-def leave_forked_sleeper(milliseconds: int) -> None:
-    """Leave a grandchild that holds everything open."""
-    if os.fork() == 0:
-        time.sleep(milliseconds / 1000)
-        os._exit(0)
-
-
-def block_signals() -> None:
-    """Let no signal through that can be kept away."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    time.sleep(60)
-
-
 def be_deaf() -> None:
     """Ignore whatever can be ignored."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -387,7 +376,7 @@ JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
     Does.EXIT: lambda runner, arg: os._exit(arg),
     Does.CLOSE_ALL: ListRunner.close_all,
     Does.FORK_RETURN: lambda runner, arg: os.fork(),
-    Does.FORK_SLEEPER: lambda runner, arg: leave_forked_sleeper(arg),
+    Does.FORK_SLEEPER: lambda runner, arg: deeds.leave_forked_sleeper(arg),
     Does.SHELL_SLEEPER: lambda runner, arg: os.system(f"sleep {arg / 1000} &"),
     Does.GARBAGE: ListRunner.garbage,
     Does.LIST_FDS: ListRunner.list_fds,
@@ -395,5 +384,7 @@ JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
     Does.CHILD_TERM: ListRunner.child_term,
     Does.GROW: lambda runner, arg: runner._kept_memory.append(bytearray(arg << 20)),
     Does.HOLD_GIL: lambda runner, arg: sum(range(10**13)),
-    Does.BLOCK: lambda runner, arg: block_signals(),
+    Does.BLOCK: lambda runner, arg: deeds.block_signals(),
+    Does.FORGET_USR1: lambda runner, arg: deeds.forget_usr1(runner._directory / "forgot"),
+    Does.ABORT_CHILD: lambda runner, arg: deeds.abort_child(),
 }

@@ -104,10 +104,11 @@ def main() -> int:
         "spoil_signals": lambda _: spoil_signals(),
         "use_hooks": lambda _: use_hooks(journal),
     }
+    log_file = str(directory / "log") if config["twists"].pop("own_log", False) else ""
     source = ListSource(directory, config["keys"])
     supervisor = Supervisor(
         source,
-        WorkerSpec("listpool", "tests.process.listpool.ListRunner"),
+        WorkerSpec("listpool", "tests.process.listpool.ListRunner", log_file),
         Limits(**config["limits"]),
         on_workers=lambda pids: journal.tell("workers", pids),
         last=True,

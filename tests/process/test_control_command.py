@@ -56,16 +56,17 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
         {"workers": [LEAVING]},
         HEAD.replace("2 workers", "1 worker of 2") + "worker 3 (pid 9): leaving, job 8 for 6 min 40 s\n",
     ),
+    ("waiting", {"trouble": "waiting for the database"}, HEAD + "waiting for the database\n" + WORKERS),
     ("degraded", {"degraded": "5 deaths in 60 s"}, HEAD + "degraded: 5 deaths in 60 s\n" + WORKERS),
     (
         "reload",
-        {"reload": {"ok": False, "words": "ImportError: cake", "ago_s": 90.0}},
-        HEAD + "reload refused, 1 min 30 s ago: ImportError: cake\n" + WORKERS,
+        {"reload": {"ok": False, "words": "reload refused: ImportError: cake", "ago_s": 90.0}},
+        HEAD + "reload refused: ImportError: cake (1 min 30 s ago)\n" + WORKERS,
     ),
     (
         "reloading",
-        {"reload": {"ok": None, "words": "2 to go", "ago_s": 1.0}},
-        HEAD + "reload under way, 1.0 s ago: 2 to go\n" + WORKERS,
+        {"reload": {"ok": None, "words": "reload: 2 to go", "ago_s": 1.0}},
+        HEAD + "reload: 2 to go (1.0 s ago)\n" + WORKERS,
     ),
 ]
 

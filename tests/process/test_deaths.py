@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -211,3 +212,20 @@ def test_a_worker_that_got_term_finishes_its_job_and_is_replaced(pool: Callable[
     asked.add(behind)
     asked.wait_done(job, behind).wait_replaced(pid, workers=1).stop()
     assert not asked.events("lost")
+
+
+def test_the_stack_of_a_child_that_crashed_is_not_taken_for_its_workers(pool: Callable[..., Pool]) -> None:
+    """A killed worker was nowhere that anybody knows; one that crashes was where it says itself."""
+    first, crashed = key(Does.ABORT_CHILD), key(Does.KILL, signal.SIGABRT)
+    second, killed = key(Does.ABORT_CHILD), key(Does.SLEEP, 60_000)
+    poor = pool([first, crashed], workers=1)
+    assert re.search(r"; it was at \S+listpool.py:\d+ in <lambda>$", poor.account(crashed))
+    eventually(lambda: "failed" in poor.fates(crashed), 60, "its last attempt", poor.picture)
+    poor.add(second)
+    poor.wait_done(second, timeout_s=60).add(killed)
+    poor.wait_started(killed)
+    (pid,) = {pid for _, pid, _, pk in poor.events_with_pid("start") if pk in (second, killed)}
+    os.kill(pid, signal.SIGKILL)
+    account = poor.account(killed)
+    assert "was killed by SIGKILL while running" in account
+    assert "it was at" not in account

@@ -94,6 +94,34 @@ def test_fault_18_a_key_that_outgrows_its_memory_is_ended_and_no_other(pool: Cal
     assert (watched.starts(small), watched.fates(big)) == (1, ["failed"])
 
 
+def test_fault_18_a_key_is_not_blamed_for_what_an_earlier_one_left(pool: Callable[..., Pool]) -> None:
+    """The worker has more already than the next one may have: that one runs, uncounted, in a fresh worker."""
+    big, small = key(Does.GROW, 300), key(Does.SLEEP, 300)
+    grown = pool([big], workers=1).wait_done(big).ready(1)
+    (old,) = grown.workers()
+    (grown.directory / "bounds.json").write_text(f'{{"memory_bytes": {200 << 20}}}')
+    grown.add(small)
+    grown.wait_done(small, timeout_s=WAIT_S).wait_replaced(old, workers=1, timeout_s=WAIT_S).stop()
+    assert f"is replaced: it has more memory already than key {small} may have" in grown.log()
+    assert (grown.starts(small), grown.events("lost")) == (1, [])
+    assert len(grown.events("boot")) == 2, "the fresh one is small, and stays"
+
+
+def test_s9_fault_35_a_key_that_undid_the_handler_of_usr1_is_not_killed_by_it(pool: Callable[..., Pool]) -> None:
+    """Neither when the log is opened anew nor at its time-out, which ends it as any that heeds nothing."""
+    forgetful = key(Does.FORGET_USR1)
+    bounds = {"timeout_s": 3.0, "grace_s": 0.5}
+    timed = pool([forgetful], bounds=bounds, twists={"own_log": True}).wait_started(forgetful)
+    eventually((timed.directory / "forgot").exists, WAIT_S, "a worker without the handler", timed.picture)
+    timed.ready(1).signal(signal.SIGUSR1)
+    eventually(lambda: timed.events("log reopened"), WAIT_S, "what the other worker says of it", timed.picture)
+    account = timed.account(forgetful)
+    assert "was killed by SIGABRT by its supervisor" in account
+    assert "its time-out of 3 s was over and it did not end within 0.5 s more" in account
+    timed.ready().stop()
+    assert timed.fates(forgetful) == ["failed"]
+
+
 @pytest.mark.parametrize("does", [Does.SLEEP, Does.DEAF], ids=["heeds it", "does not"])
 def test_a_cancelled_key_is_interrupted_and_then_ended(pool: Callable[..., Pool], does: Does) -> None:
     """After the time in which it may end by itself, and the time to clean up."""

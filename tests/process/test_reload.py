@@ -130,3 +130,13 @@ def test_f28_a_reload_is_refused_for_code_that_a_start_would_go_to_work_with(poo
     flawed.signal(signal.SIGHUP)
     flawed.wait_log("reload done")
     flawed.stop()
+
+
+def test_a_reload_without_any_grace_ends_no_idle_worker_by_force(pool: Callable[..., Pool]) -> None:
+    """The grace is for jobs; a worker that has none is given the time to leave."""
+    hurried = pool(grace_s=0.0).ready()
+    old = hurried.workers()
+    hurried.signal(signal.SIGHUP)
+    hurried.wait_log("reload done").wait_replaced(*old).stop()
+    assert "is ended" not in hurried.log()
+    assert "was killed" not in hurried.log()

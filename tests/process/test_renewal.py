@@ -71,6 +71,22 @@ def test_old_workers_are_replaced_one_after_the_other(pool: Callable[..., Pool])
     assert re.search(r"is going to be replaced: it is 2 s old\n", aged.log())
 
 
+def test_fault_28_a_renewal_brings_no_code_to_work_that_a_reload_would_refuse(pool: Callable[..., Pool]) -> None:
+    """A module of tasks cannot be imported any more: the old worker has it and stays until it is repaired."""
+    jobs, more = [key(Does.NOOP) for _ in range(5)], [key(Does.NOOP) for _ in range(5)]
+    flawed = pool(workers=1, max_jobs=2).ready(1)
+    (old,) = flawed.workers()
+    flawed.code(flaws=["the module cake.tasks cannot be imported"])
+    flawed.add(*jobs)
+    flawed.wait_log("could not boot: the module cake.tasks cannot be imported; the old one stays", WAIT_S)
+    flawed.add(*more)
+    flawed.wait_done(*jobs, *more)
+    assert {pid for _, pid, *_ in flawed.events_with_pid("done")} == {old}
+    assert "goes to work" not in flawed.log()
+    flawed.code()
+    flawed.wait_replaced(old, workers=1, timeout_s=WAIT_S).stop()
+
+
 def test_fault_28_a_successor_that_cannot_boot_leaves_the_old_one_in_place(pool: Callable[..., Pool]) -> None:
     """Its jobs are done by the old one all the while; once the code is repaired it is replaced."""
     jobs = [key(Does.NOOP) for _ in range(5)]

@@ -303,7 +303,7 @@ def test_a_file_that_is_no_object_is_as_an_empty_one(path: Path, content: bytes)
         assert said(path)["identity"] == held.identity
 
 
-# -- a full disk ------------------------------------------------------------------------------------------------------
+# -- a removed file, a full disk --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["error", "short write"])
@@ -331,3 +331,24 @@ def test_a_full_disk_is_told_once_and_stops_nothing(
         held.write_workers([])
         held.release()
     assert len(caplog.records) == 2
+
+
+def test_a_removed_file_is_told_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps nobody away any more, and nobody finds its holder by it."""
+    with holding(path) as held:
+        held.keep()
+        assert not caplog.records
+        path.unlink()
+        held.keep()
+        held.keep()
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith(f"the run file {path} was removed: nobody finds this supervisor by its name")
+
+
+def test_a_file_that_is_held_looks_young(path: Path) -> None:
+    """Who clears folders of temporary files away goes by age."""
+    with holding(path) as held:
+        os.utime(path, (0, 0))
+        held.keep()
+        assert path.stat().st_mtime > 0

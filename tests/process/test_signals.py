@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tests.process.play import Pool
 
 TERM, INT, QUIT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
+STOPS = (TERM, INT, QUIT)
+OTHERS = (
+    HUP, signal.SIGTSTP, signal.SIGCONT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 
 
 def test_s1_term_ends_an_idle_supervisor_at_once(pool: Callable[..., Pool]) -> None:
@@ -142,6 +146,35 @@ def test_s10_two_signals_in_any_order_end_it_once(
     assert busy.events("close") == [[True]]
     hurried = QUIT in (first, second) or (first, second) in ((INT, INT), (TERM, INT), (INT, TERM))
     assert (job in busy.done()) != (hurried and busy.fates(job) == ["again"])
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_s10_a_stop_and_any_other_signal_in_any_order_end_it_once(
+    pool: Callable[..., Pool], stop: signal.Signals, order: str
+) -> None:
+    """A pool for each pair, all at a time: nothing that is asked for beside a stop undoes it or adds to it."""
+    jobs = {other: key(Does.SLEEP, 400) for other in OTHERS}
+    pools = {other: pool([job], workers=1).wait_started(job) for other, job in jobs.items()}
+    for other, busy in pools.items():
+        busy.signal(*((other, stop) if order == "last" else (stop, other)))
+    for other, busy in pools.items():
+        assert busy.wait(60) == 0, other
+        assert busy.events("close") == [[True]], other
+        assert (jobs[other] in busy.done()) != (stop is QUIT and busy.fates(jobs[other]) == ["again"]), other
+
+
+@pytest.mark.parametrize("first", OTHERS)
+def test_s10_two_signals_that_stop_nothing_leave_it_at_work(pool: Callable[..., Pool], first: signal.Signals) -> None:
+    """After each pair, and CONT, a job is run; at the end TERM ends it, with 0."""
+    steady = pool(workers=2).ready(2)
+    for second in OTHERS:
+        steady.signal(first, second, signal.SIGCONT)
+        job = key(Does.NOOP)
+        steady.add(job)
+        steady.wait_done(job)
+    steady.stop()
+    assert steady.events("lost") == []
 
 
 def test_fault_43_a_hundred_hups_and_five_terms_end_it_once(pool: Callable[..., Pool]) -> None:

@@ -6,13 +6,17 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from jobsup.models import Status
-from tests.support import eventually, run_django
+from jobsup.store import Store
+from tests.db.rows import begin
+from tests.support import ROOT, environment, eventually, run_django
 from tests.system.jobs import (
     ON_POSTGRESQL,
     ON_SQLITE,
@@ -215,3 +219,67 @@ def test_the_command_tells_what_became_of_each_job(database: Database) -> None:
         supervisor.signal(signal.SIGQUIT)
         assert supervisor.wait() == 0
     assert status(waiting) is Status.CANCELLED, "its worker was ended by the stop after it had been asked"
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [("empty", "no such table: jobsup_job"), ("nowhere/x", "unable to open database file")],
+    ids=["no tables", "database away"],
+)
+def test_the_command_tells_why_it_cannot_cancel_in_one_sentence(
+    database: Database, tmp_path: Path, file: str, why: str
+) -> None:
+    """With what can be done about it."""
+    command = run_django({**database.env, "JOBSUP_TEST_SQLITE": str(tmp_path / file)}, "jobs", "cancel", "1")
+    assert (command.returncode, command.stdout) == (
+        1, f"CommandError: the database refuses: {why}; can it be reached, and was `migrate` run?\n",
+    )  # fmt: skip
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["--wait", "--timeout", "nan"], "error: argument --timeout: invalid seconds value: 'nan'"),
+        (["--wait", "--timeout", "-1"], "error: argument --timeout: invalid seconds value: '-1'"),
+        (["--timeout", "1"], "CommandError: --timeout is for --wait: leave it out, or add --wait"),
+    ],
+    ids=["nan", "negative", "without --wait"],
+)
+def test_a_wrong_timeout_is_refused(database: Database, args: list[str], why: str) -> None:
+    """Exit code 2, as for all wrong usage, and nothing is cancelled."""
+    job = tasks.noop.enqueue()
+    command = run_django(database.env, "jobs", "cancel", job.id, *args)
+    assert command.returncode == 2
+    assert command.stdout.splitlines()[-1].endswith(why)
+    assert status(job) is Status.READY
+
+
+@ON_SQLITE
+def test_options_of_django_may_come_last(database: Database) -> None:
+    """As for every command."""
+    job = tasks.noop.enqueue()
+    command = run_django(database.env, "jobs", "cancel", job.id, "--settings", "tests.settings", "-v", "2")
+    assert (command.returncode, command.stdout) == (0, f"job {job.id}: cancelled\n")
+
+
+@ON_SQLITE
+def test_ctrl_c_ends_the_waiting_and_not_the_cancellation(database: Database) -> None:
+    """Exit code 130, as a shell says it, and one sentence."""
+    job, store = tasks.noop.enqueue(), Store()
+    assert store.claim(begin(store), None, 1) == [int(job.id)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of one that ignores it would, too
+    with subprocess.Popen(
+        [sys.executable, "-m", "django", "jobs", "cancel", job.id, "--wait"],
+        cwd=ROOT, env=environment(database.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as waiting:  # fmt: skip
+        signal.signal(signal.SIGINT, before)
+        try:
+            eventually(lambda: row(job).cancel_asked_at is not None, WAIT_S, "the cancellation")
+            waiting.send_signal(signal.SIGINT)
+            printed, _ = waiting.communicate(timeout=WAIT_S)
+        finally:
+            waiting.kill()
+    assert (waiting.returncode, printed) == (130, "CommandError: no longer waiting; what was asked for goes on\n")
+    assert status(job) is Status.RUNNING

@@ -123,6 +123,30 @@ def test_status_tells_who_does_what(database: Database, tmp_path: Path) -> None:
 
 
 @ON_SQLITE
+def test_status_tells_what_it_waits_for(database: Database, tmp_path: Path) -> None:
+    """As the log and the service manager are told."""
+    database.env["JOBSUP_TEST_SQLITE"] = str(tmp_path / "empty")
+    told_why = "waiting: database 'default' has no tables of jobsup; run: manage.py migrate jobsup"
+    with database.supervisor("--workers", "1") as supervisor:
+        supervisor.wait_log(told_why, WAIT_S)
+        code, printed = tell(database, "status")
+        assert (code, printed.splitlines()[1][: len(told_why)]) == (0, told_why), printed
+        assert told(database, "status")["status"]["trouble"].startswith(told_why)
+        supervisor.stop(timeout_s=WAIT_S)
+
+
+@ON_SQLITE
+def test_a_supervisor_whose_run_file_is_removed_says_so(database: Database, tmp_path: Path) -> None:
+    """Once, and it goes on; nobody finds it any more."""
+    with database.supervisor("--workers", "1") as supervisor:
+        supervisor.wait_ready(WAIT_S)
+        run_file(tmp_path).unlink()
+        supervisor.wait_log(" was removed: nobody finds this supervisor by its name any more", WAIT_S)
+        assert tell(database, "status")[0] == NOT_RUNNING
+        supervisor.stop(timeout_s=WAIT_S)
+
+
+@ON_SQLITE
 def test_quiet_and_resume_wait_until_nothing_runs_and_until_work_is_taken_again(
     database: Database, tmp_path: Path
 ) -> None:
@@ -172,7 +196,7 @@ def test_fault_28_reload_waits_for_the_new_workers_and_tells_why_it_was_refused(
         assert "No module named 'cake'" in answer["words"]
         assert supervisor.workers() == old
         assert told(database, "status")["status"]["reload"]["ok"] is False
-        assert "\nreload refused, " in tell(database, "status")[1]
+        assert "\nreload refused, the old workers stay: " in tell(database, "status")[1]
         code_of_workers.write_text("from tests.settings import *\n")
         assert told(database, "reload", "--wait")["status"]["reload"]["ok"] is True
         eventually(lambda: supervisor.workers() and not set(supervisor.workers()) & set(old), WAIT_S, "new workers")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.databases import Database
 
-BAD_CONFIG = 4
+WRONG_USAGE, BAD_CONFIG = 2, 4
 SECONDS = 60
 """A bound on what takes a moment, for a busy machine."""
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -200,8 +200,12 @@ def test_m13_a_log_of_the_settings_stays_a_log(database: Database, folder: Path)
             "import threading; threading.Thread(target=threading.Event().wait, name='metrics', daemon=True).start()",
             "of 2 threads only one survives it, so metrics would be lost",
         ),
+        (
+            "import threading; threading.Thread(target=threading.Event().wait, name='feeder').start()",
+            "of 2 threads only one survives it, so feeder would be lost",
+        ),
     ],
-    ids=["m13-multiprocessing", "d10-thread"],
+    ids=["m13-multiprocessing", "d10-thread", "d10-thread-that-is-waited-for"],
 )
 def test_what_an_app_started_too_early_is_told(database: Database, folder: Path, ready: str, sentence: str) -> None:
     """Instead of a thread that is gone, or of bytes in a stranger's file."""
@@ -276,8 +280,9 @@ def test_y3_a_second_daemon_is_told_in_the_foreground_who_holds_the_name_and_the
             ["--pidfile", "none/pid"],
             "the pid file {0}/none/pid cannot be opened (No such file or directory): make the folder {0}/none",
         ),
+        (["--pidfile", "x", "--logfile", "./x"], "--pidfile and --logfile are both x: name two files"),
     ],
-    ids=["user", "group", "log file", "pid file"],
+    ids=["user", "group", "log file", "pid file", "one file for both"],
 )
 def test_what_cannot_work_is_told_in_the_foreground(
     database: Database, folder: Path, args: list[str], sentence: str
@@ -286,6 +291,14 @@ def test_what_cannot_work_is_told_in_the_foreground(
     done = start(folder, database.env, "--pidfile", str(folder / "pid"), *args)
     assert (done.returncode, done.stdout) == (BAD_CONFIG, f"CommandError: {sentence.format(folder)}\n")
     assert not list(folder.iterdir())
+
+
+@ON_SQLITE
+def test_a_umask_is_octal(database: Database, folder: Path) -> None:
+    """Anything else is refused by the parser, in these words."""
+    done = start(folder, database.env, "--umask", "999")
+    assert done.returncode == WRONG_USAGE
+    assert done.stdout.endswith("error: argument --umask: invalid octal value: '999'\n")
 
 
 # -- the log, the user ------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from tests.databases import Database
 
 PACKAGES = "asyncio,email,encodings,importlib,json,multiprocessing,unittest,xml"
-SMALL = ("--packages", PACKAGES, "--chunk-size", "5", "--port", "8765")
+PORT = str(20_000 + os.getpid() % 200 * 100)  # another run of these tests beside this one has ports of its own
+SMALL = ("--packages", PACKAGES, "--chunk-size", "5", "--port", PORT)
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 RUN_TIMEOUT_S = 90
 SETTING_UP = """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobsup.models import Status
-from tests.support import eventually, is_alive
+from tests.support import Supervisor, environment, eventually, is_alive
 from tests.system.jobs import (
     ON_SQLITE,
     assert_nobody_owns_anything,
@@ -24,6 +24,8 @@ from tests.system.jobs import (
 from tests.testapp import nasty, spoilers, tasks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.databases import Database
 
 
@@ -220,3 +222,42 @@ def test_d9_f34_the_next_job_finds_a_session_without_marks(database: Database) -
             assert "on 'default' (restored)" in (row(spoilt).left_behind or ""), what
         assert found_by(look) == (pid, clean), what
     assert_nobody_owns_anything()
+
+
+LATE_APP = """
+import threading
+import time
+
+from django.apps import AppConfig
+from jobsup.compat import task_finished
+
+
+def leave_thread(task_result, **kwargs):
+    if task_result.task.name == "sleep":
+        threading.Thread(target=time.sleep, args=(3600,), name="goes on").start()
+
+
+class Late(AppConfig):
+    name = "late"
+
+    def ready(self):
+        task_finished.connect(leave_thread)
+"""
+
+
+@ON_SQLITE
+def test_m18_f35_a_worker_that_a_receiver_spoiled_runs_no_further_job(database: Database, tmp_path: Path) -> None:
+    """It is found when the end of the job is recorded, and what waits runs in another process."""
+    from django.conf import settings
+
+    (tmp_path / "late.py").write_text(LATE_APP)
+    env = database.with_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "late.Late"])
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])
+    spoiling, after = tasks.sleep.enqueue(0.3), [tasks.effect.enqueue() for _ in range(3)]
+    with Supervisor(env, "--workers", "1", "--exit-when-empty") as supervisor:
+        assert supervisor.wait(60) == 0
+        assert "is replaced: a receiver of task_finished left behind: a thread that goes on" in supervisor.log()
+    for job in (spoiling, *after):
+        assert_once(job)
+    [pid] = {run.pid for job in after for run in runs(job)}
+    assert pid != runs(spoiling)[0].pid

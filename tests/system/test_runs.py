@@ -100,18 +100,18 @@ def test_only_the_chosen_queues_are_served(database: Database) -> None:
 
 
 def test_a_job_with_a_time_starts_then_and_not_before(database: Database) -> None:
-    """run_after: 1.5 s from now; meanwhile others run. The idle supervisor wakes for it by itself."""
-    due = timezone.now() + timedelta(seconds=1.5)
-    later, now = tasks.effect.using(run_after=due).enqueue(), tasks.effect.enqueue()
+    """run_after: 1.5 s from now; meanwhile others run. The idle supervisor wakes for it by itself, before its poll."""
     with database.supervisor("--workers", "1") as supervisor:
-        wait_final(supervisor, [now])
-        assert runs(later) == []
+        supervisor.wait_ready()
+        due = timezone.now() + timedelta(seconds=1.5)
+        later, now = tasks.effect.using(run_after=due).enqueue(), tasks.effect.enqueue()
         later.refresh()
         assert later.status.name == "READY"
-        wait_final(supervisor, [later], timeout_s=4)
+        wait_final(supervisor, [now, later])
         supervisor.stop()
     assert_once(later)
-    assert due <= runs(later)[0].made_at < due + timedelta(seconds=1)
+    assert runs(now)[0].made_at < runs(later)[0].made_at
+    assert due <= runs(later)[0].made_at < due + timedelta(seconds=4)
 
 
 def test_d8_a_coroutine_reads_the_database_and_enqueues(database: Database) -> None:

@@ -44,10 +44,10 @@ class Site:
         """Deploy settings; `jobsup` are entries of the dict JOBSUP."""
         (self.place / "changing_settings.py").write_text(SETTINGS.format(jobsup=jobsup))
 
-    def supervisor(self, *args: str) -> Supervisor:
+    def supervisor(self, *args: str, settings: str = "changing_settings") -> Supervisor:
         """Return a supervisor of the folder, not started."""
         paths = os.pathsep.join([str(self.place), environment({})["PYTHONPATH"]])
-        own = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "changing_settings"}
+        own = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": settings}
         return Supervisor({**self.database.env, **own}, *args)
 
     def answer(self, supervisor: Supervisor) -> Any:
@@ -128,16 +128,22 @@ def test_f28_hup_with_settings_that_do_not_load_is_refused_and_the_old_workers_g
 
 
 @ON_SQLITE
-def test_f28_a_module_of_tasks_that_cannot_be_imported_refuses_a_reload_and_no_start(site: Site) -> None:
-    """The old workers have the module already; a first start without it runs what does not need it."""
+@pytest.mark.parametrize("settings", ["changing_settings", "shop.settings"], ids=["app", "project"])
+def test_f28_a_module_of_tasks_that_cannot_be_imported_refuses_a_reload_and_no_start(site: Site, settings: str) -> None:
+    """The old workers have the module already; a first start without it runs what does not need it.
+
+    It may be an app's or stand beside the settings in the project's own package, which is no app.
+    """
     shop = site.place / "shop"
     shop.mkdir()
     (shop / "__init__.py").touch()
     (shop / "tasks.py").write_text("import cake\n")
-    settings = site.place / "changing_settings.py"
-    settings.write_text("from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'shop']\n")
+    (shop / "settings.py").write_text("from tests.settings import *\n")
+    (site.place / "changing_settings.py").write_text(
+        "from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'shop']\n"
+    )
     told = "the module shop.tasks cannot be imported: builtins.ModuleNotFoundError: No module named 'cake'"
-    with site.supervisor("--workers", "1") as supervisor:
+    with site.supervisor("--workers", "1", settings=settings) as supervisor:
         supervisor.wait_ready()
         supervisor.wait_log(f"goes to work, but {told}")
         assert site.answer(supervisor) == 1

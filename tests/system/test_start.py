@@ -113,9 +113,9 @@ def test_f13_d11_tables_of_another_version_are_waited_for_in_words(database: Dat
 @ON_SQLITE
 def test_term_ends_the_wait_for_a_database_at_once(database: Database, tmp_path: Path) -> None:
     """Exit 0: it was asked to."""
-    env = {**database.env, "JOBSUP_TEST_SQLITE": str(tmp_path / "nowhere" / "x")}
-    with Supervisor(env, "--workers", "1") as waiting:
-        waiting.wait_log("waiting for the database 'default': unable to open database file (try 1, next in 1 s)")
+    file = tmp_path / "nowhere" / "x"
+    with Supervisor({**database.env, "JOBSUP_TEST_SQLITE": str(file)}, "--workers", "1") as waiting:
+        waiting.wait_log(f"the database 'default': unable to open database file ({file}) (try 1, next in 1 s)")
         waiting.stop(timeout_s=3)
         assert "stopped while waiting" in waiting.log()
 

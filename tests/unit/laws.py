@@ -49,6 +49,7 @@ class Laws:
         self._cancelled: set[int] = set()
         self._ever_cancelled: set[int] = set()
         self._deaths: deque[float] = deque()
+        self._on_trial: set[int] = set()
         self._counted = False
         self._refilled_at = float("-inf")
         self._tried: set[tuple[int, int]] = set()
@@ -108,6 +109,8 @@ class Laws:
         self._counted = False
         if member is None or self._machine.reason is not StopReason.NONE or member.ended.by_a_limit:
             return
+        if event.wid in self._on_trial and not member.was_ready:
+            return
         went = member.state is WorkerState.LEAVING and event.code == 0
         superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED
         if not went and not superseded:
@@ -132,8 +135,11 @@ class Laws:
     def _check_restart(self, action: e.Spawn, now: float) -> None:
         """While the pool is degraded, an empty place is filled no faster than at the rate of the intensity."""
         members = self._machine.members
-        if any(member.number == action.number for member in members.values() if member.wid != action.wid):
-            return  # beside an old one
+        beside = any(member.number == action.number for member in members.values() if member.wid != action.wid)
+        if beside or self._machine.reloading:
+            self._on_trial.add(action.wid)
+        if beside:
+            return
         attempt = action.number, members[action.wid].generation
         first, limits = attempt not in self._tried, self._machine.limits
         self._tried.add(attempt)

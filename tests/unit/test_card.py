@@ -129,6 +129,16 @@ def test_the_stack_is_that_of_the_thread_that_was_hit_without_our_own_frames() -
     assert place_of(stack_of(FATAL)) == "/srv/shop/tasks.py:12 in analyse"
 
 
+@pytest.mark.parametrize("crashes", [2, 500])
+def test_only_the_last_crash_is_told(card: Card, crashes: int) -> None:
+    """Children that a job forked crash on the same card; thousands of lines before say nothing about the worker."""
+    fd = WorkerCard(card.worker_end()).fileno()
+    for _ in range(crashes - 1):
+        os.write(fd, FATAL.replace("analyse", "child").encode())
+    os.write(fd, FATAL.encode())
+    assert card.last_words() == FATAL
+
+
 @pytest.mark.parametrize(
     ("words", "stack"),
     [

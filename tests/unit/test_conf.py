@@ -144,6 +144,8 @@ def test_an_unknown_key_is_told_with_those_that_there_are(key: Any) -> None:
         ("NODE", 5, "expected a string"),
         ("NODE", "two words", "expected at most 40 letters, digits, dots, dashes and underscores"),
         ("RUN_DIR", 5, "expected a string"),
+        ("RUN_DIR", "run/jobsup", "expected an absolute path"),
+        ("RUN_DIR", "/run/job\0sup", "expected an absolute path"),
         ("TIMEOUT", 0, "must lie between 0.001 and 604800"),
         ("TIMEOUT", "1", "expected seconds or a timedelta"),
         ("TIMEOUT_GRACE", None, "expected seconds or a timedelta"),

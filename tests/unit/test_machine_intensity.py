@@ -134,6 +134,24 @@ def test_deaths_that_were_asked_for_do_not_count() -> None:
     assert serving(world) == {7, 8}
 
 
+@pytest.mark.parametrize("renewal", [False, True])
+def test_the_death_of_a_worker_on_trial_takes_nothing_from_the_pool(*, renewal: bool) -> None:
+    """As many are on duty as before: the pool is well, and what then dies is replaced at once."""
+    world = on_duty(1, restarts_max=1, max_age_s=20.0 * renewal)
+    for wid in (2, 3, 4, 5):
+        if not renewal:
+            world.feed(e.ReloadAsked())
+        while wid not in world.puppets:
+            world.puppets[1].say(Kind.ALIVE)
+            world.deliver_all()
+            world.tick_to_deadline()
+        kill(world, wid)
+        assert (serving(world), world.machine.degraded) == ({1}, "")
+    kill(world, 1)
+    assert world.spawns[-1] == (world.now, 1)
+    assert world.machine.degraded == ""
+
+
 def test_a_poison_job_is_stopped_by_its_attempts_before_the_pool_is_degraded() -> None:
     """Three deaths, and the key is done for."""
     world = on_duty(1, keys=1, restarts_max=5)

@@ -6,8 +6,9 @@ import pytest
 
 from spawnpool import events as e
 from spawnpool.limits import Limits
+from spawnpool.reports import Kind
 from spawnpool.states import StopReason, SupervisorState, WorkerState
-from tests.unit.stories import boot, boot_all, finish, on_duty, serving, start
+from tests.unit.stories import boot, boot_all, finish, on_duty, serving, start, wait_until
 from tests.unit.world import World
 
 # ---- more and fewer
@@ -122,8 +123,8 @@ def test_an_old_worker_that_still_boots_does_not_stay_beside_its_successor() -> 
 
 
 def test_a_retired_worker_that_hangs_after_its_last_job_is_ended() -> None:
-    """However long the job takes, it may; what comes after it has the grace."""
-    world = on_duty(1, keys=1, grace_s=5)
+    """However long the job takes, it may; what comes after it has a time of its own."""
+    world = on_duty(1, keys=1, grace_s=0, leave_s=5)
     start(world, world.puppets[1])
     world.feed(e.ReloadAsked())
     boot_all(world)
@@ -136,6 +137,46 @@ def test_a_retired_worker_that_hangs_after_its_last_job_is_ended() -> None:
     for _ in range(9):
         world.tick_to_deadline()
     assert world.puppets[1].code == -9
+
+
+def test_a_grace_of_nothing_is_one_for_stops_and_lets_old_workers_leave_in_peace() -> None:
+    """An idle one has only to read that it is to leave: nobody aborts it for that it has not yet."""
+    world = on_duty(1, grace_s=0)
+    world.feed(e.ReloadAsked())
+    boot_all(world)
+    world.tick(29)
+    assert (world.machine.members[1].state, world.puppets[1].code) == (WorkerState.LEAVING, None)
+    world.act(world.puppets[1], 0)
+    assert world.puppets[1].code == 0
+
+
+def test_a_reload_to_code_of_which_a_part_is_broken_is_refused_without_any_ladder() -> None:
+    """It has said all there is to say: it is killed at once, and the reload says what it said."""
+    world = on_duty(1)
+    world.feed(e.ReloadAsked())
+    world.puppets[2].say(Kind.FLAW, text="shop.tasks cannot be imported")
+    world.puppets[2].say(Kind.FLAW, text="nor can shop.mail")
+    boot_all(world)
+    assert (world.puppets[2].code, serving(world)) == (-9, {1})
+    world.reap()
+    assert [(end.ok, end.words.partition(": ")[2]) for end in world.reloads] == [
+        (False, "the new worker could not boot: shop.tasks cannot be imported")
+    ]
+    wait_until(world, 1020)
+    assert (len(world.spawns), world.machine.degraded) == (2, "")
+
+
+def test_a_flaw_keeps_no_worker_from_its_place_where_there_is_none_to_stay() -> None:
+    """At a start, and after a death: the jobs that do not need the broken part can be run."""
+    world = World(Limits(workers=1))
+    world.tick()
+    for wid in (1, 2):
+        world.puppets[wid].say(Kind.FLAW, text="shop.tasks cannot be imported")
+        boot_all(world)
+        assert serving(world) == {wid}
+        world.puppets[wid].code = -9
+        world.reap()
+    assert world.said.count("goes to work, but shop.tasks cannot be imported") == 2
 
 
 def test_a_reload_is_left_out_while_stopping() -> None:

@@ -88,12 +88,12 @@ def test_a_key_that_begins_has_its_own_limits_and_no_history() -> None:
 
 
 def test_a_worker_that_runs_nothing_should_say_something_now_and_then() -> None:
-    """A free one in time, one that may wait for its source in twice the time, a busy one never, a doubted one soon."""
+    """Free or loading: in time; maybe recording: in twice the time; busy: never; doubted: soon."""
     member = busy()
     member.heard_at = 100.0
     assert member.silent_at(25) == 125
     member.sent([1], 110.0)
-    assert member.silent_at(25) == 150
+    assert member.silent_at(25) == 125
     member.begin(1, 120.0)
     assert member.silent_at(25) is None
     member.returned = True

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from spawnpool import events as e
 from spawnpool.machine import Machine
-from spawnpool.states import StopReason
+from spawnpool.reports import Kind
+from spawnpool.states import Ended, StopReason
 from tests.unit.laws import Laws
 from tests.unit.puppet import PLAIN, Job, Puppet
 
@@ -78,6 +79,7 @@ class World:
             e.Finish: self._finish,
             e.Order: self._order,
             e.Measure: lambda action: self._measure(action.wid),
+            e.Listen: lambda action: self._hear_out(action.wid),
             e.Check: lambda action: self._check(),
             e.LookForCancelled: self._look_for_cancelled,
             e.ReloadEnded: self.reloads.append,
@@ -175,6 +177,8 @@ class World:
 
     def _signal(self, wid: int, code: int) -> None:
         puppet = self.puppets[wid]
+        if code == -6 and self.machine.members[wid].ended in (Ended.TIMED_OUT, Ended.CANCELLED):
+            assert all(report.kind is not Kind.RETURNED for report in puppet.pipe), f"worker {wid} was not heard out"
         if puppet.code is None and (code == -9 or not puppet.stubborn):
             puppet.code = code
 
@@ -206,9 +210,19 @@ class World:
         puppet.card = action.pk, action.why
         puppet.must_look |= action.loudly
 
+    def _listen(self, wid: int) -> None:
+        puppet = self.puppets[wid]
+        reports, puppet.pipe = puppet.pipe, []
+        self.answers.append(e.Reported(wid, reports) if reports else e.Tick())
+
+    def _hear_out(self, wid: int) -> None:
+        self._listen(wid)
+        self.answers.append(e.Heard(wid))
+
     def _measure(self, wid: int) -> None:
         puppet = self.puppets[wid]
         if puppet.code is None:
+            self._listen(wid)
             self.answers.append(e.Measured(wid, puppet.rss_bytes))
 
     def _check(self) -> None:

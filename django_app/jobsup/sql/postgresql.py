@@ -71,7 +71,8 @@ NEXT_DUE = """
 FINISH = """
     UPDATE jobsup_job AS job SET
         status = CASE WHEN done.status < 2 AND job.cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
-        result = done.result, worker = done.worker, left_behind = done.left_behind,
+        result = done.result, worker = done.worker,
+        left_behind = COALESCE(done.left_behind, job.left_behind),
         started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
         last_attempted_at = COALESCE(statement_timestamp() - make_interval(secs => done.started_ago_s),
                                      job.last_attempted_at),

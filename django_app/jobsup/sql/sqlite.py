@@ -39,7 +39,8 @@ CLAIM = """
 FINISH = """
     UPDATE jobsup_job SET
         status = CASE WHEN done.status < 2 AND cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
-        result = done.result, worker = done.worker, left_behind = done.left_behind,
+        result = done.result, worker = done.worker,
+        left_behind = COALESCE(done.left_behind, jobsup_job.left_behind),
         started_at = COALESCE(jobsup_job.started_at, done.started_at),
         last_attempted_at = COALESCE(done.started_at, jobsup_job.last_attempted_at),
         finished_at = CASE WHEN done.status > 2 OR cancel_asked_at IS NOT NULL THEN done.ended_at END,

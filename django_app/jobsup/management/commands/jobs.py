@@ -9,14 +9,18 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 
 from jobsup import conf
 from jobsup.backend import pk_of
 from jobsup.models import Status
+from jobsup.sql import UnsupportedDatabase
 from jobsup.store import Store
 
 LOOK_S = 0.2
 """How often `--wait` looks whether the jobs have ended."""
+INTERRUPTED = 130
+"""As a shell says it after Ctrl-C."""
 OPEN = (Status.READY, Status.SCHEDULED, Status.RUNNING)
 
 
@@ -27,20 +31,26 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the actions and their options."""
-        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        cancel = actions.add_parser("cancel", help="cancel jobs by their ids")
-        cancel.add_argument("ids", nargs="+", type=int, metavar="ID")
-        cancel.add_argument("--wait", action="store_true", help="wait until they have ended")
-        cancel.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait (for ever)")
-        cancel.add_argument("--json", action="store_true", help="print a JSON object: the status of each job by its id")
+        parser.add_argument("action", choices=("cancel",), metavar="ACTION", help="cancel: cancel jobs by their ids")
+        parser.add_argument("ids", nargs="+", type=int, metavar="ID")
+        parser.add_argument("--wait", action="store_true", help="wait until they have ended")
+        parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long --wait waits (for ever)")
+        parser.add_argument("--json", action="store_true", help="print a JSON object: the status of each job by its id")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Do what was asked for."""
+        if options["timeout"] is not None and not options["wait"]:
+            raise CommandError("--timeout is for --wait: leave it out, or add --wait", returncode=2)
         try:
             settings = conf.load()
-        except ImproperlyConfigured as error:
+            self._cancel(Store(notify=settings.notify), options["ids"], options)
+        except (ImproperlyConfigured, UnsupportedDatabase) as error:
             raise CommandError(str(error)) from error
-        self._cancel(Store(notify=settings.notify), options["ids"], options)
+        except (DatabaseError, InterfaceError) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CommandError(f"the database refuses: {why}; can it be reached, and was `migrate` run?") from error
+        except KeyboardInterrupt:
+            raise CommandError("no longer waiting; what was asked for goes on", returncode=INTERRUPTED) from None
 
     def _cancel(self, store: Store, ids: Sequence[int], options: dict[str, Any]) -> None:
         known = [pk for pk in ids if pk_of(pk) is not None]  # a number may be too large to be an id at all
@@ -61,6 +71,14 @@ class Command(BaseCommand):
             raise CommandError(f"there is no job {', '.join(map(str, missing))}")
         if options["wait"] and (late := [pk for pk in ids if statuses[pk] in OPEN]):
             raise CommandError(f"not ended after {options['timeout']:g} s: job {', '.join(map(str, late))}")
+
+
+def seconds(text: str) -> float:
+    """Return the seconds that an option says."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _words(status: Status | None, *, before: bool) -> str:

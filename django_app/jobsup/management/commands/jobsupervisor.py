@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobsup import conf, control, logs, queues, service
 from spawnpool.control import COMMANDS
+from spawnpool.daemonize import CannotDetach
 from spawnpool.errors import AlreadyRunning, RunOver, SpawnpoolError
 from spawnpool.process import fill_standard_streams
 from spawnpool.states import ExitCode
@@ -66,7 +68,7 @@ class Command(BaseCommand):
         )
         daemon.add_argument("--user", help="become this user (started as root only)")
         daemon.add_argument("--group", help="become this group (the user's own)")
-        daemon.add_argument("--umask", type=_octal, metavar="OCTAL", help="what new files do not allow (daemon: 027)")
+        daemon.add_argument("--umask", type=octal, metavar="OCTAL", help="what new files do not allow (daemon: 027)")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Refuse settings that cannot work in one sentence, before the system checks tell them in their own form."""
@@ -119,8 +121,18 @@ class Command(BaseCommand):
             ) from error
         except RunOver as error:
             raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error
+        except CannotDetach as error:
+            raise self._at_once(error) from error
         except SpawnpoolError as error:
             raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
+
+    def _at_once(self, error: CannotDetach) -> CommandError:
+        """Return the error of the command; end here and now if a thread that must not be there would be waited for."""
+        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+            self.stderr.write(f"CommandError: {error}")
+            self.stderr.flush()
+            os._exit(ExitCode.BAD_CONFIG)
+        return CommandError(str(error), returncode=ExitCode.BAD_CONFIG)
 
     @staticmethod
     def _refuse_misplaced(options: dict[str, Any]) -> None:
@@ -152,7 +164,8 @@ RUNNING_ONLY = (
 )  # fmt: skip
 
 
-def _octal(text: str) -> int:
+def octal(text: str) -> int:
+    """Return what an option says in octal digits."""
     value = int(text, 8)
     if not 0 <= value <= 0o777:
         raise ValueError(text)
