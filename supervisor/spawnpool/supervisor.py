@@ -190,8 +190,10 @@ class Supervisor:
         for signum in self._early:
             self._on_signal(signum)
         while self._exit_code is None:
+            # Asked before each wait: what the source told while a statement ran is not to be seen on its descriptor.
+            woken = self._heed_wakeup()
             self._watch(self._source.wakeup_fd())
-            ready = {key.fd for key, _ in self._selector.select(self._timeout_s())}
+            ready = {key.fd for key, _ in self._selector.select(0.0 if woken else self._timeout_s())}
             if tray.fileno() in ready:
                 for signum in tray.take():
                     self._on_signal(signum)
@@ -203,13 +205,18 @@ class Supervisor:
             if self._control is not None and self._control.fileno() in ready:
                 for event in self._front.take():
                     self._feed(event)
-            if self._source.woken():
-                self._feed(e.Woken())
-                self._answer(*self._dealings.cancelled())
-                self._go_on()
             self._feed(e.Tick())
             self._dealings.settle()
             self._front.turn()
+
+    def _heed_wakeup(self) -> bool:
+        """Claim, and look for cancelled keys, if the source has called; tell whether it has."""
+        if not self._source.woken():
+            return False
+        self._feed(e.Woken())
+        self._answer(*self._dealings.cancelled())
+        self._go_on()
+        return True
 
     def _timeout_s(self) -> float:
         """Return how long the loop may wait; lanes that rest are left out of the wait."""

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +115,7 @@ class ListSource:
         self._keys = deque(keys)
         self._claimed: set[int] = set()
         self._attempts: dict[int, int] = {}
+        self._heard = False
         self._inbox = os.open(directory / "inbox", os.O_RDWR | os.O_NONBLOCK)
 
     def _reach(self) -> None:
@@ -132,12 +132,27 @@ class ListSource:
         """Hand keys out."""
         self._reach()
         pks = [self._keys.popleft() for _ in range(min(limit, len(self._keys)))]
+        if not pks and (news := self._directory / "news_while_asked").exists():
+            news.unlink()
+            self._hear_while_asked()
         self._claimed.update(pks)
         self._journal.tell("claim", pks)
         if pks and (lost := self._directory / "lose_the_answer").exists():
             lost.unlink()
             raise SourceUnavailable("the list took the claim, and its answer was lost")
         return pks
+
+    def _hear_while_asked(self) -> None:
+        """Take in the next keys within the answer to a claim, as a database's driver does with notifications."""
+        while not self._heard:
+            self._keys.extend(map(int, self._read_inbox().split()))
+            self._heard = bool(self._keys)
+
+    def _read_inbox(self) -> bytes:
+        try:
+            return os.read(self._inbox, 65536)
+        except BlockingIOError:
+            return b""
 
     def strays(self, holding: Collection[int]) -> Sequence[int]:
         """Return what was handed out and never arrived."""
@@ -194,9 +209,8 @@ class ListSource:
         """Return how many keys wait."""
         return len(self._keys)
 
-    def next_due_s(self) -> float | None:
+    def next_due_s(self) -> None:
         """Nothing waits for its time here."""
-        return None
 
     def is_empty(self) -> bool:
         """Nothing waits and everything that was claimed is recorded."""
@@ -208,12 +222,9 @@ class ListSource:
 
     def woken(self) -> bool:
         """Take in the keys that were written to the FIFO."""
-        try:
-            data = os.read(self._inbox, 65536)
-        except BlockingIOError:
-            return False
-        self._keys.extend(int(line) for line in data.split())
-        return True
+        data, heard, self._heard = self._read_inbox(), self._heard, False
+        self._keys.extend(map(int, data.split()))
+        return heard or bool(data)
 
     def before_check(self) -> None:
         """Note that everything would be closed now."""
@@ -360,16 +371,6 @@ class ListRunner:
         (self._directory / "child").write_text(f"{child.wait(20)}")
 
 
-def be_deaf() -> None:
-    """Ignore whatever can be ignored."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGABRT, signal.SIG_IGN)
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with suppress(Interrupted):
-            time.sleep(0.5)
-
-
 JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
     Does.SLEEP: lambda runner, arg: time.sleep(arg / 1000),
     Does.KILL: lambda runner, arg: os.kill(os.getpid(), arg),
@@ -380,7 +381,7 @@ JOBS: dict[Does, Callable[[ListRunner, int], object]] = {
     Does.SHELL_SLEEPER: lambda runner, arg: os.system(f"sleep {arg / 1000} &"),
     Does.GARBAGE: ListRunner.garbage,
     Does.LIST_FDS: ListRunner.list_fds,
-    Does.DEAF: lambda runner, arg: be_deaf(),
+    Does.DEAF: lambda runner, arg: deeds.be_deaf(),
     Does.CHILD_TERM: ListRunner.child_term,
     Does.GROW: lambda runner, arg: runner._kept_memory.append(bytearray(arg << 20)),
     Does.HOLD_GIL: lambda runner, arg: sum(range(10**13)),

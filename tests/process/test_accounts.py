@@ -193,3 +193,17 @@ def test_f49_a_claim_in_doubt_at_the_stop_is_given_back(pool: Callable[..., Pool
     strays, released = deaf.events("strays"), deaf.events("release")
     assert (strays and released) or sorted(deaf.done()) == sorted(jobs), deaf.picture()
     assert deaf.events("close")[-1][-1] is True
+
+
+def test_p11_what_the_source_tells_while_it_is_asked_is_heeded_at_once(pool: Callable[..., Pool]) -> None:
+    """A wake-up that arrives within the answer to a claim is not to be seen on the descriptor any more."""
+    job = key(Does.NOOP)
+    idle = pool(poll_interval_s=600, check_interval_s=600, beat_interval_s=600).ready_to_work()
+    marker = idle.directory / "news_while_asked"
+    marker.touch()
+    with (idle.directory / "inbox").open("wb", buffering=0) as inbox:
+        inbox.write(b"\n")  # there is nothing yet: the claim that follows waits for the next line, and is empty
+        eventually(lambda: not marker.exists(), what="a claim under way", picture=idle.picture)
+        inbox.write(f"{job}\n".encode())
+    idle.wait_done(job, timeout_s=4)  # the workers wake it every 5 s by saying that they are well
+    idle.stop()
