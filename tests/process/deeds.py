@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+class Interrupted(BaseException):
+    """The supervisor wants the running key to end."""
 
 
 def leave_forked_sleeper(milliseconds: int) -> None:

@@ -65,10 +65,6 @@ class Does(IntEnum):
     ABORT_CHILD = 21  # forks a child that dies of SIGABRT
 
 
-class Interrupted(BaseException):
-    """The supervisor wants the running key to end."""
-
-
 def key(does: Does, arg: int = 0) -> int:
     """Return a new key that does that."""
     return (does * 100_000 + arg) * 10_000 + next(_serials)
@@ -288,7 +284,7 @@ class ListRunner:
             self._open = True
             if job := JOBS.get(Does(does)):
                 job(self, arg)
-        except Interrupted as interrupted:
+        except deeds.Interrupted as interrupted:
             self._journal.tell("interrupted", pk, str(interrupted))
         finally:
             self._open = False
@@ -302,7 +298,7 @@ class ListRunner:
     def interrupt(self, why: Interrupt) -> None:
         """Raise in the job that is running."""
         if self._open:
-            raise Interrupted(why.name)
+            raise deeds.Interrupted(why.name)
 
     def log_reopened(self) -> None:
         """Note it."""
