@@ -111,3 +111,8 @@ def place_of(stack: str) -> str:
     """Return where a stack ends, as "file.py:12 in name"; "" if it says nothing."""
     found = _FRAME.match(stack.partition("\n")[0])
     return f"{found['file']}:{found['line']} in {found['name']}" if found else ""
+
+
+def where_of(stack: str) -> str:
+    """Return where a stack ends, to go on with in a sentence; "" if it says nothing."""
+    return f"; it was at {place}" if (place := place_of(stack)) else ""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spawnpool.bounds import Interrupt
-from spawnpool.card import place_of
+from spawnpool.card import where_of
 from spawnpool.drain import DrainReport
 from spawnpool.reports import Report
 from spawnpool.source import Loss, Running
@@ -58,7 +58,7 @@ class Died:
     @property
     def where(self) -> str:
         """Where it was, to go on with; "" if that is not known."""
-        return f"; it was at {place}" if (place := place_of(self.stack)) else ""
+        return where_of(self.stack)
 
 
 @dataclass(frozen=True, slots=True)

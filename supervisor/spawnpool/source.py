@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spawnpool.bounds import Bounds, Interrupt
-from spawnpool.card import place_of
+from spawnpool.card import where_of
 from spawnpool.states import Ended
 
 
@@ -59,8 +59,7 @@ class Loss:
         # Nobody tells who sent a SIGKILL; when it was not us, it mostly was the kernel for want of memory.
         killed = self.ended is Ended.DIED and self.words.endswith("SIGKILL")
         why = f": {self.why}" if self.why else "; out of memory?" if killed else ""
-        where = f"; it was at {place}" if (place := place_of(self.stack)) else ""
-        return f"{who} {what}{memory}{why}{where}"
+        return f"{who} {what}{memory}{why}{where_of(self.stack)}"
 
 
 @dataclass(frozen=True, slots=True)
