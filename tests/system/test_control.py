@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,8 +90,11 @@ def run_file(place: Path) -> Path:
 
 def sockets_of(pid: int) -> list[str]:
     """Return the sockets that a process has open."""
-    links = Path(f"/proc/{pid}/fd").iterdir()
-    return [target for link in links if link.is_symlink() and (target := str(link.readlink())).startswith("socket:")]
+    targets = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since the folder was listed
+            targets.append(str(link.readlink()))
+    return [target for target in targets if target.startswith("socket:")]
 
 
 # -- status, quiet, resume, reload ------------------------------------------------------------------------------------
