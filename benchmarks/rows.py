@@ -149,11 +149,46 @@ def enqueue(jobs: int) -> Figures:
     return {"enqueue_per_s": ours, "bare_insert_per_s": plain, "ratio": ours / plain}
 
 
+def bulk(jobs: int) -> Figures:
+    """`enqueue_many` from a generator, beside Django's `bulk_create` and single enqueues in one transaction."""
+    from django.db import transaction
+    from django.utils import timezone
+
+    from benchmarks import tasks
+    from jobsup.models import Job
+
+    few = max(1000, jobs // 20)
+
+    def ours() -> int:
+        return len(tasks.take.enqueue_many((number, "text") for number in range(jobs)))
+
+    def created() -> int:
+        values = {"task": tasks.take.module_path, "queue": "default", "backend": "default"}
+        text, now = '{"args":[1,"text"],"kwargs":{}}', timezone.now()
+        rows = [Job(arguments=text, enqueued_at=now, **values) for _ in range(few)]
+        return len(Job.objects.bulk_create(rows, batch_size=5000))
+
+    def single() -> int:
+        with transaction.atomic():
+            for number in range(few):
+                tasks.take.enqueue(number, "text")
+        return few
+
+    rates = {}
+    for name, call in {"enqueue_many": ours, "bulk_create": created, "enqueue_in_atomic": single}.items():
+        _clear()
+        begun = time.perf_counter()
+        rates[name] = call() / (time.perf_counter() - begun)
+    ratios = {f"ratio_to_{name}": rates["enqueue_many"] / rates[name] for name in ("bulk_create", "enqueue_in_atomic")}
+    return {f"{name}_per_s": rate for name, rate in rates.items()} | ratios
+
+
 ROWS: dict[str, tuple[Callable[[int], Figures], int]] = {
     "drain": (drain, 20_000),
     "latency": (latency, 200),
     "enqueue": (enqueue, 5_000),
     "reload": (reload, 500),
+    "bulk": (bulk, 300_000),
 }
 """Each measurement with its usual number of jobs."""
 

@@ -24,3 +24,8 @@ def short() -> float:
     began = time.time()
     time.sleep(0.010)
     return began
+
+
+@task
+def take(number: int, text: str) -> None:
+    """Take two arguments and do nothing."""

@@ -6,12 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobsup import limits
+from jobsup import options
 from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
-from jobsup.tasks import MAX_ATTEMPTS_MAX, JobsupTask
+from jobsup.errors import AlreadyEnqueued
+from jobsup.task import JobsupTask
 from jobsup.text import bounded, dump
+from jobsup.transactions import warn_outside
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from jobsup.bulk import Jobs
+    from jobsup.sql import NewRow
     from jobsup.store import Store
 
 QUEUE_CHARS_MAX = 64
@@ -51,29 +57,61 @@ class JobsupBackend(BaseTaskBackend):
             raise InvalidTask(
                 f"queue_name is {queue!r}: expected 1 to {QUEUE_CHARS_MAX} characters, no NUL and no lone surrogates."
             )
-        attempts = getattr(task, "max_attempts", None)
-        if attempts is not None and (
-            isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_ATTEMPTS_MAX
-        ):
-            raise InvalidTask(f"max_attempts is {attempts!r}: expected a whole number from 1 to {MAX_ATTEMPTS_MAX}.")
         try:
-            limits.check(task)
+            options.check(task)
         except ValueError as error:
             raise InvalidTask(str(error)) from error
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Insert a job; it exists when the caller's transaction commits and never did if that rolls back.
 
+        A task with the option `unique` may have a job of that key already: then that one's result is returned.
+
         Raises:
             InvalidTask: the task cannot be run.
             TypeError, ValueError: the arguments cannot be stored as JSON.
+            AlreadyEnqueued: there is one of that key, and the task's `on_conflict` is "raise".
         """
         from jobsup.results import new_result
-        from jobsup.sql import NewRow
+        from jobsup.unique import key_of
 
         self.validate_task(task)
         arguments = dump({"args": args, "kwargs": kwargs}, f"the arguments of {task.module_path}")
-        row = NewRow(
+        row = self.new_row(task, arguments)
+        warn_outside(task, self.store.alias)
+        enqueued_at: datetime | None
+        if getattr(task, "unique", None):
+            row = row._replace(unique_key=key_of(task, args, kwargs), unique_running=task.unique_while == "running")
+        if row.unique_key is None:
+            pk, enqueued_at = self.store.enqueue(row)
+        else:
+            pk, enqueued_at = self.store.enqueue_unique(row, replace=task.on_conflict == "replace")
+        if enqueued_at is None:
+            found = self.get_result(str(pk))
+            if task.on_conflict == "raise":
+                raise AlreadyEnqueued(found)
+            return found
+        result = new_result(task, pk, enqueued_at, arguments)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def enqueue_many(self, task: Any, calls: Iterable[Any]) -> Jobs:
+        """Insert a job for each call of a task; see `JobsupTask.enqueue_many`."""
+        from jobsup.bulk import enqueue_many
+
+        warn_outside(task, self.store.alias)
+        return enqueue_many(self, task, calls)
+
+    def new_row(self, task: Any, arguments: str) -> NewRow:
+        """Return what is inserted for a job of a task.
+
+        Args:
+            task: with all its options.
+            arguments: JSON, as in `Job`.
+        """
+        from jobsup.sql import NewRow
+
+        return NewRow(
             task=task.module_path,
             queue=task.queue_name,
             backend=self.alias,
@@ -81,12 +119,9 @@ class JobsupBackend(BaseTaskBackend):
             arguments=arguments,
             run_after=task.run_after,
             max_attempts=getattr(task, "max_attempts", None),
-            limits=limits.text_of(task),
+            options=options.text_of(task),
+            keep_s=options.keep_s_of(task),
         )
-        pk, enqueued_at = self.store.enqueue(row)
-        result = new_result(task, pk, enqueued_at, arguments)
-        task_enqueued.send(type(self), task_result=result)
-        return result
 
     def get_result(self, result_id: str) -> Any:
         """Return a job's result as it stands.
@@ -117,10 +152,13 @@ class JobsupBackend(BaseTaskBackend):
             Those that are cancelled now or going to be.
         """
         from jobsup.models import Status
+        from jobsup.untold import tell_at_commit
 
         pks = [pk for result_id in result_ids if (pk := pk_of(result_id)) is not None]
         open_or_cancelled = (Status.RUNNING, Status.CANCELLED)
-        return [str(pk) for pk, status in self.store.cancel(pks).items() if status in open_or_cancelled]
+        statuses = self.store.cancel(pks)
+        tell_at_commit(self.store, [pk for pk, status in statuses.items() if status is Status.CANCELLED])
+        return [str(pk) for pk, status in statuses.items() if status in open_or_cancelled]
 
 
 def pk_of(result_id: Any) -> int | None:

@@ -17,3 +17,11 @@ def make_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runn
     from jobsup.runner import Runner
 
     return Runner(number, reports, run, verbosity)
+
+
+def make_debugged_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runner:
+    """Do as `make_runner`, with the debugger for jobs that fail."""
+    django.setup()
+    from jobsup.debugger import DebuggedRunner
+
+    return DebuggedRunner(number, reports, run, verbosity)

@@ -16,14 +16,17 @@ from jobsup.compat import TASKS_APPS
 def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
     """Report what is wrong with JOBSUP, TASKS and INSTALLED_APPS."""
     messages: list[checks.CheckMessage] = []
+    settings = None
     try:
-        conf.load()
+        settings = conf.load()
     except ImproperlyConfigured as error:
         messages.append(checks.Error(str(error), id="jobsup.E001"))
     try:
         queues.backends()
     except ImproperlyConfigured as error:
         messages.append(checks.Warning(str(error), id="jobsup.W001"))
+    else:
+        messages += [] if settings is None else _check_pools(settings)
     messages += [
         checks.Warning(
             f"{app!r} is not in INSTALLED_APPS: the task signals are sent but nobody logs them",
@@ -34,3 +37,19 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
         if not apps.is_installed(app)
     ]
     return messages
+
+
+def _check_pools(settings: conf.Conf) -> list[checks.CheckMessage]:
+    """Compare the pools with the queues that there are."""
+    try:
+        queues.pools(settings, None)
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), id="jobsup.E002")]
+    return [
+        checks.Warning(
+            f"queue {queue!r} is named in TASKS and no pool in JOBSUP['POOLS'] serves it: its jobs would wait for ever",
+            hint="Add it to the QUEUES of a pool, or have a supervisor with other settings serve it.",
+            id="jobsup.W003",
+        )
+        for queue in queues.unserved(settings)
+    ]

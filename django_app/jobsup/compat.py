@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-    from django.tasks.signals import task_enqueued, task_finished, task_started
+    from django.tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
     from django.utils.json import normalize_json
 else:
     try:
@@ -26,7 +26,7 @@ else:
         from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
         from django_tasks.exceptions import InvalidTaskError as InvalidTask
         from django_tasks.exceptions import TaskResultDoesNotExist
-        from django_tasks.signals import task_enqueued, task_finished, task_started
+        from django_tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
         from django_tasks.utils import normalize_json
 
         TASKS_APPS = ("django_tasks",)
@@ -35,7 +35,7 @@ else:
         from django.tasks.backends.base import BaseTaskBackend
         from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
         from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-        from django.tasks.signals import task_enqueued, task_finished, task_started
+        from django.tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
         from django.utils.json import normalize_json
 
         TASKS_APPS = ()
@@ -52,6 +52,7 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
+    "log_task_enqueued",
     "normalize_json",
     "task_backends",
     "task_enqueued",

@@ -12,6 +12,10 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from jobsup.keep import KEEP, Keep, keep_of
+from jobsup.pools import parsed
+from spawnpool.pools import Pool
+
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 LEASE_MIN_S = 3.0
 WEEK_S = 7 * 86400
@@ -47,6 +51,12 @@ class Conf:
         cancel_grace_s: how long it may go on after that before its worker is ended.
         restarts: how many workers may die within `restarts_window_s` before they are replaced more slowly.
         restarts_window_s: see `restarts`.
+        keep: how long jobs are kept once they have ended.
+        schedules: whether this project's schedules are declared and their jobs enqueued.
+        pools: a number of workers each, with the queues that they serve; none for one pool of `workers`.
+
+    Raises:
+        ImproperlyConfigured: `workers` contradicts the pools.
     """
 
     workers: int = 2
@@ -68,6 +78,15 @@ class Conf:
     cancel_grace_s: float = 10.0
     restarts: int = 20
     restarts_window_s: float = 60.0
+    keep: Keep = KEEP
+    schedules: bool = True
+    pools: tuple[Pool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pools and self.workers != sum(pool.workers for pool in self.pools):
+            raise ImproperlyConfigured(
+                f"--workers {self.workers}: JOBSUP['POOLS'] says how many workers each pool has, leave --workers out"
+            )
 
     @property
     def node_name(self) -> str:
@@ -112,7 +131,13 @@ def load() -> Conf:
         path = f"JOBSUP[{key!r}]"
         if key not in _KEYS:
             raise ImproperlyConfigured(f"{path} is no setting of jobsup; there are {', '.join(sorted(_KEYS))}")
-        values[_KEYS[key].name] = checked(path, _KEYS[key].name, value)
+        values[_KEYS[key].name] = parsed(path, value) if key == "POOLS" else checked(path, _KEYS[key].name, value)
+    if pools := values.get("pools"):
+        if "workers" in values:
+            raise ImproperlyConfigured(
+                "JOBSUP['WORKERS'] does not go with JOBSUP['POOLS'], where each pool has its own: leave it out"
+            )
+        values["workers"] = sum(pool.workers for pool in pools)
     return Conf(**values)
 
 
@@ -138,15 +163,15 @@ def checked(path: str, name: str, value: Any) -> Any:
     default = getattr(Conf(), name)
     if value is None and name in OPTIONAL:
         return None
-    if name == "notify":
+    if name in ("notify", "schedules"):
         if not isinstance(value, bool):
             raise ImproperlyConfigured(f"{path} is {value!r}: expected True or False")
         return value
     if name in ("name", "node", "run_dir"):
         return _text(path, name, value)
     try:
-        if name in ("memory_limit", "max_rss"):
-            return size(value)
+        if (convert := {"keep": keep_of, "memory_limit": size, "max_rss": size}.get(name)) is not None:
+            return convert(value)
         low, high = _RANGES[name]
         if name in WHOLE or isinstance(default, int):
             return number(value, low, high, whole=True)

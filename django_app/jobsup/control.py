@@ -14,6 +14,7 @@ from jobsup import conf
 from jobsup.places import run_path
 from spawnpool import client
 from spawnpool.control import refusal
+from spawnpool.pools import who
 from spawnpool.states import ExitCode
 
 if TYPE_CHECKING:
@@ -150,7 +151,18 @@ def status_lines(status: Mapping[str, Any], node: str) -> Iterator[str]:
         yield f"degraded: {status['degraded']}"
     if reload := status["reload"]:
         yield f"{reload['words']} ({_duration(reload['ago_s'])} ago)"
-    yield from (f"worker {each['number']} (pid {each['pid']}): {_doing(each)}" for each in workers)
+    several = len(pools := status.get("pools", ())) > 1
+    yield from (f"pool {_pool(each)}" for each in pools if several)
+    for each in workers:
+        yield f"{who(each['number'], each['pid'], each['pool'] if several else '')}: {_doing(each)}"
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    there, wanted = pool["workers"], pool["workers_wanted"]
+    workers = f"{there} worker{'s' * (there != 1)}" + (f" of {wanted}" if there != wanted else "")
+    queues = "every queue" if pool["feeds"] is None else ", ".join(pool["feeds"])
+    limits = ", ".join(f"{queue} at most {most} at once" for queue, most in pool["at_once"].items())
+    return f"{pool['name']}: {workers}, {pool['busy']} busy, serves {queues}" + (f" ({limits})" if limits else "")
 
 
 def _doing(worker: Mapping[str, Any]) -> str:

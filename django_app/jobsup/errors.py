@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class JobsupError(Exception):
     """Something about a job or its supervisor went wrong."""
@@ -13,6 +15,18 @@ class WorkerLost(JobsupError):
 
 class TaskNotFound(JobsupError):
     """The path of a job leads to no task."""
+
+
+class AlreadyEnqueued(JobsupError):
+    """There is a job with this unique key already.
+
+    Args:
+        result: of that job, as it stands.
+    """
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(f"job {result.id} of {result.task.module_path} has this unique key")
+        self.result = result
 
 
 class JobInterrupted(BaseException):
@@ -29,3 +43,7 @@ class JobCancelled(JobInterrupted):
 
 class MemoryLimitExceeded(JobsupError):
     """The worker was ended, since it used more memory than the job may have."""
+
+
+class EnqueueOutsideTransaction(UserWarning):
+    """A job was enqueued in a transaction of another database than the jobs', and so is no part of it."""

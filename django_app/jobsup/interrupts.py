@@ -104,8 +104,8 @@ class Interrupts:
                     raise self._exception(self.delivered)
                 return await function(*args, **kwargs)
             except asyncio.CancelledError as error:
-                if self.delivered:
-                    raise self._exception(self.delivered) from error
+                if self.delivered:  # told as hitting the job where asyncio's own error did
+                    raise self._exception(self.delivered).with_traceback(error.__traceback__) from None
                 raise
             finally:
                 self._cancel = _nobody

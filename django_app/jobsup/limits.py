@@ -1,49 +1,12 @@
-"""The limits of a job: declared with its task, kept with the job as text, completed by the setting JOBSUP."""
+"""The limits of a job: its own options, completed by the setting JOBSUP."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
-from jobsup.conf import MEMORY_MAX, WEEK_S, Conf, number, size
+from jobsup.conf import Conf
+from jobsup.options import options_of
 from spawnpool.bounds import Bounds
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "timeout": lambda value: number(value, 0, WEEK_S),
-    "timeout_grace": lambda value: number(value, 0, WEEK_S),
-    "memory_limit": lambda value: number(value, 0, MEMORY_MAX, whole=True) if value == 0 else size(value),
-}
-OPTIONS = tuple(_CHECKS)
-"""The task options that are limits; 0 stands for no limit where the setting has one."""
-
-
-def check(task: Any) -> None:
-    """Refuse limits that cannot work.
-
-    Raises:
-        ValueError: says which, and why.
-    """
-    for name, checked in _CHECKS.items():
-        if (value := getattr(task, name, None)) is not None:
-            try:
-                checked(value)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{name} is {value!r}: {error}.") from error
-
-
-def text_of(task: Any) -> str | None:
-    """Return what a job's row keeps of the limits that its task declares; None if it declares none."""
-    given = {name: value for name in OPTIONS if (value := getattr(task, name, None)) is not None}
-    if not given:
-        return None
-    return json.dumps({name: _CHECKS[name](value) for name, value in given.items()})
-
-
-def options_of(text: str | None) -> dict[str, Any]:
-    """Return the task options that a job's row keeps."""
-    return dict.fromkeys(OPTIONS) | (json.loads(text) if text else {})
 
 
 def defaults(conf: Conf) -> Bounds:
@@ -56,7 +19,7 @@ def bounds_of(text: str | None, default: Bounds) -> Bounds:
     """Return the limits in force for a job.
 
     Args:
-        text: what its row keeps.
+        text: the options that its row keeps.
         default: for what that leaves open.
     """
     given = {name: value for name, value in options_of(text).items() if value is not None}

@@ -35,10 +35,12 @@ class Job(models.Model):
     """JSON, {"args": [...], "kwargs": {...}}. Text, since jsonb refuses NUL and lone surrogates and reorders keys."""
     run_after = models.DateTimeField(null=True)
     max_attempts = models.SmallIntegerField(null=True)
-    limits = models.TextField(null=True)  # noqa: DJ001  # NULL: the task declares none
-    """JSON of the task's own timeout (s), timeout_grace (s) and memory_limit (bytes), as far as it declares them."""
+    options = models.TextField(null=True)  # noqa: DJ001  # NULL: there are none
+    """JSON of the options that the job has beyond those of `django.tasks`; see `jobsup.options`."""
     attempt = models.SmallIntegerField(default=0)
     """Number of the present or latest attempt; counted up by the claim, down again when it was never started."""
+    uncounted = models.SmallIntegerField(default=0, db_default=0)
+    """How many attempts do not count against the limit: snoozes, and all before somebody had it tried anew."""
     claimed_by = models.BigIntegerField(null=True)
     """Id of the `Supervisor` row; stays after the finish. No foreign key: its check would double the claim's cost."""
     worker = models.CharField(max_length=160, default="")
@@ -52,6 +54,23 @@ class Job(models.Model):
     """When its cancellation was asked for; while it is RUNNING its supervisor sees to that."""
     left_behind = models.TextField(null=True)  # noqa: DJ001  # NULL: nothing
     """What the job left to the next one in its worker, in words."""
+    keep_s = models.BigIntegerField(null=True)
+    """For how long it is kept once it has ended; NULL: as long as the setting says."""
+    unique_key = models.CharField(max_length=255, null=True)  # noqa: DJ001  # NULL: may be enqueued as often as you like
+    """What no second waiting job may have."""
+    unique_running = models.BooleanField(default=False, db_default=False)
+    """Nor may one while this one runs."""
+    ready_at = models.DateTimeField(null=True)
+    """When the job itself said that it has begun well."""
+    ready_message = models.TextField(null=True)  # noqa: DJ001  # NULL: it did not
+    awaited = models.BooleanField(default=False, db_default=False)
+    """Somebody waits for it: what becomes of it is notified."""
+    untold = models.BooleanField(default=False, db_default=False)
+    """It was ended by no worker's hand, and `task_finished` is still to be sent."""
+    schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  # NULL: it was enqueued by hand
+    """Name of the schedule that enqueued it."""
+    tick_at = models.DateTimeField(null=True)
+    """For which moment of that schedule."""
     result = models.TextField(null=True)  # noqa: DJ001  # NULL: there is none; "null" is the result None as JSON
 
     class Meta:
@@ -62,6 +81,23 @@ class Job(models.Model):
             models.Index(fields=["run_after"], condition=models.Q(status=1), name="jobsup_job_due"),
             # What a dead run of a supervisor left behind; as small as the number of claimed jobs.
             models.Index(fields=["claimed_by"], condition=models.Q(status=2), name="jobsup_job_claimed"),
+            models.Index(fields=["claimed_by"], condition=models.Q(untold=True), name="jobsup_job_untold"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["unique_key"],
+                condition=models.Q(status__in=(0, 1), unique_key__isnull=False),
+                name="jobsup_unique_waiting",
+            ),
+            models.UniqueConstraint(
+                fields=["unique_key"],
+                condition=models.Q(status__in=(0, 1, 2), unique_key__isnull=False, unique_running=True),
+                name="jobsup_unique_running",
+            ),
+            # Each moment of a schedule once, however many supervisors look at it.
+            models.UniqueConstraint(
+                fields=["schedule", "tick_at"], condition=models.Q(schedule__isnull=False), name="jobsup_tick_once"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -89,6 +125,50 @@ class FailedAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.attempt} of job {self.job_id}"
+
+
+class Queue(models.Model):
+    """What is said of a queue while it is in use; a queue without a row here is like any other."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    paused_at = models.DateTimeField(null=True)
+    """Since when nobody takes jobs from it; NULL: it is served."""
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+
+class Schedule(models.Model):
+    """A task that is enqueued again and again: declared beside the task, or made in the admin."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    task = models.CharField(max_length=255)
+    """Dotted path of the task."""
+    arguments = models.TextField(default='{"args":[],"kwargs":{}}')
+    """JSON, as in `Job`."""
+    cron = models.CharField(max_length=100, blank=True, default="")
+    """Cron expression; empty where there is an interval."""
+    interval_s = models.PositiveIntegerField("interval", null=True, blank=True)
+    """Seconds from one moment to the next; NULL where there is a cron expression."""
+    timezone = models.CharField(max_length=64, blank=True, default="")
+    """Name of the time zone that the cron expression means; empty: TIME_ZONE."""
+    catch_up = models.CharField(max_length=8, default="latest")
+    """What is made up for after a time without supervisors: "latest", "all" (bounded) or "none"."""
+    job = models.TextField(null=True, editable=False)  # noqa: DJ001  # NULL: no worker has seen to it yet
+    """What is inserted for each moment, as JSON of a `sql.NewRow`: supervisors do not import tasks."""
+    enabled = models.BooleanField(default=True)
+    from_code = models.BooleanField(default=False, editable=False)
+    """It is declared beside its task; the row follows the code."""
+    next_at = models.DateTimeField(null=True, editable=False)
+    """The next moment; NULL until a supervisor has looked at it."""
+    last_at = models.DateTimeField(null=True, editable=False)
+    """The latest moment that was enqueued or left out."""
+
+    class Meta:
+        indexes = [models.Index(fields=["next_at"], condition=models.Q(enabled=True), name="jobsup_schedule_next")]
+
+    def __str__(self) -> str:
+        return f"schedule {self.name}"
 
 
 class Supervisor(models.Model):

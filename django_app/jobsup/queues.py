@@ -9,7 +9,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from jobsup import conf
 from jobsup.backend import JobsupBackend
+from spawnpool.pools import Pool
 
 
 def backends() -> dict[str, Mapping[str, Any]]:
@@ -62,18 +64,58 @@ def served(chosen: Iterable[str]) -> tuple[str, ...] | None:
     """Return the queues to serve: those chosen, else all that TASKS names, else None for whatever queue there is.
 
     Raises:
-        ImproperlyConfigured: a chosen one is not named in TASKS.
+        ImproperlyConfigured: a chosen one, or one of a pool, is not named in TASKS; or the pools choose already.
     """
-    known: set[str] = set()
-    anything = False
-    for params in backends().values():
-        names = set(params.get("QUEUES", ["default"]))
-        anything = anything or not names
-        known |= names
-    asked = tuple(dict.fromkeys(chosen))
+    asked, known, settings = tuple(dict.fromkeys(chosen)), named(), conf.load()
+    if asked and settings.pools:
+        raise ImproperlyConfigured(
+            f"--queue {asked[0]}: JOBSUP['POOLS'] says which queues are served, leave --queue out"
+        )
+    pools(settings, known)
     for queue in asked:
-        if not anything and queue not in known:
+        if known is not None and queue not in known:
             raise ImproperlyConfigured(
-                f"--queue {queue}: no backend in TASKS has that queue; there are {', '.join(sorted(known))}"
+                f"--queue {queue}: no backend in TASKS has that queue; there are {', '.join(known)}"
             )
-    return asked or (None if anything else tuple(sorted(known)))
+    return asked or known
+
+
+def named() -> tuple[str, ...] | None:
+    """Return the queues that TASKS names, in the order of the alphabet; None where it allows any.
+
+    Raises:
+        ImproperlyConfigured: something in it is wrong.
+    """
+    known = [tuple(params.get("QUEUES", ["default"])) for params in backends().values()]
+    return tuple(sorted({name for names in known for name in names})) if all(known) else None
+
+
+def pools(settings: conf.Conf, served: Iterable[str] | None) -> tuple[Pool, ...]:
+    """Return the pools of a supervisor: those of the settings, else one that serves these queues.
+
+    Args:
+        settings: of the project.
+        served: the queues of the only pool, None for all.
+
+    Raises:
+        ImproperlyConfigured: a pool has a queue that is not named in TASKS.
+    """
+    if not settings.pools:
+        return (Pool(workers=settings.workers, feeds=None if served is None else tuple(served)),)
+    known = named()
+    for pool in settings.pools:
+        for queue in (*(pool.feeds or ()), *pool.at_once):
+            if known is not None and queue not in known:
+                raise ImproperlyConfigured(
+                    f"JOBSUP['POOLS'][{pool.name!r}] serves {queue!r}: no backend in TASKS has that queue; "
+                    f"there are {', '.join(known)}"
+                )
+    return settings.pools
+
+
+def unserved(settings: conf.Conf) -> list[str]:
+    """Return the queues that TASKS names and no pool of the settings serves."""
+    if not settings.pools or any(pool.feeds is None for pool in settings.pools):
+        return []
+    served = {queue for pool in settings.pools for queue in pool.feeds or ()}
+    return [queue for queue in named() or () if queue not in served]

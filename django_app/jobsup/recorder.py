@@ -19,6 +19,7 @@ from jobsup.hygiene import drop
 from jobsup.models import Status
 from jobsup.store import Failure, Outcome, Store
 from jobsup.text import class_path
+from jobsup.untold import take
 from spawnpool.errors import LaneLost, SourceUnavailable
 
 LATEST_S = 0.010
@@ -44,6 +45,8 @@ class Entry(NamedTuple):
     ended_at: float
     recorded: Callable[[], None] | None = None
     """Called in the main thread once the outcome was accepted."""
+    untold: bool = False
+    """It was ended by no worker: there is nothing to record, but its receivers are to be told, if nobody else does."""
 
 
 class Recorder:
@@ -144,6 +147,8 @@ class Recorder:
     def _write(self, entries: Sequence[Entry]) -> None:
         outcomes = [_aged(entry.outcome, entry) for entry in entries if entry.outcome is not None]
         accepted = self._finish(outcomes) if outcomes else set()
+        if untold := [entry.pk for entry in entries if entry.untold]:
+            accepted |= self._take(untold)
         for outcome in outcomes:
             if outcome.row.pk not in accepted:
                 _log.warning(
@@ -171,6 +176,12 @@ class Recorder:
             return self._insist(stub)
         except REFUSALS as error:
             raise SourceUnavailable(f"the end of job {stub[0].row.pk} cannot be recorded: {error}") from error
+
+    def _take(self, pks: Sequence[int]) -> set[int]:
+        """Take jobs in order to tell of them; return those that are ours to tell of."""
+        return insist(
+            lambda: take(self._store, pks, self._run), self._store.alias, "ends cannot be told", self._alive
+        )  # fmt: skip
 
     def _insist(self, outcomes: Sequence[Outcome]) -> set[int]:
         return insist(

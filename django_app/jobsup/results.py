@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.utils.module_loading import import_string
 
-from jobsup import limits
-from jobsup.compat import Task, TaskError, TaskResult, TaskResultStatus
+from jobsup import options
+from jobsup.compat import Task, TaskError, TaskResult, TaskResultDoesNotExist, TaskResultStatus
 from jobsup.errors import JobCancelled, TaskNotFound
 from jobsup.models import FailedAttempt, Status
 from jobsup.sql import LoadedRow
 from jobsup.text import class_path
+from jobsup.waiting import Until, Waited, check, seconds, wait
 
 _SHOWN = {
     Status.READY: TaskResultStatus.READY,
@@ -31,9 +35,65 @@ _SHOWN = {
 CANCELLED = class_path(JobCancelled)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobsupResult(TaskResult):  # type: ignore[type-arg,misc,unused-ignore]
-    """A result whose job can be cancelled."""
+    """A result whose job can be cancelled and waited for."""
+
+    ready_message: str | None = None
+    """What the job said when it had begun well, by `context.ready(message)`."""
+
+    def wait(self, timeout: float | timedelta | None = None, until: Until = "finished") -> Waited:
+        """Wait for the job, and refresh this result.
+
+        Args:
+            timeout: for how long at most, in seconds or as a timedelta; None for as long as it takes.
+            until: "finished"; "started", a worker has begun it; or "ready", the job itself has said by
+                `context.ready()` that it has begun well, or has already been successful.
+
+        Returns:
+            (True, None) if that has happened, else (False, why): it failed, was cancelled, or it was not enough time.
+
+        Raises:
+            TransactionManagementError: within atomic(): what was enqueued there is seen by no worker before its end.
+        """
+        return self._wait(timeout, until, None)
+
+    async def wait_async(self, timeout: float | timedelta | None = None, until: Until = "finished") -> Waited:  # noqa: ASYNC109  # the same arguments as `wait`
+        """Do as `wait`, on a database connection of its own; other coroutines go on meanwhile."""
+        gone = threading.Event()
+
+        def work() -> Waited:
+            try:
+                return self._wait(timeout, until, gone)
+            finally:
+                connections.close_all()
+
+        try:
+            return await sync_to_async(work, thread_sensitive=False)()
+        finally:
+            gone.set()  # the coroutine may have been cancelled
+
+    def _wait(self, timeout: float | timedelta | None, until: Until, gone: threading.Event | None) -> Waited:
+        check(until)
+        timeout_s = seconds(timeout)
+        backend: Any = self.task.get_backend()
+        waited = wait(backend.store, int(self.id), until, timeout_s, gone)
+        if gone is not None and gone.is_set():
+            return waited
+        with contextlib.suppress(TaskResultDoesNotExist):  # it may have been pruned meanwhile
+            self.refresh()
+        return waited
+
+    def refresh(self) -> None:
+        """Load this result as it stands."""
+        fresh = self.task.get_backend().get_result(self.id)
+        for field in fields(fresh):
+            if field.name != "task":
+                object.__setattr__(self, field.name, getattr(fresh, field.name))
+
+    async def arefresh(self) -> None:
+        """Do as `refresh`."""
+        await sync_to_async(self.refresh)()
 
     def cancel(self) -> bool:
         """Cancel the job: at once if it waits, and for certain, from any machine, if it runs; joins the transaction.
@@ -76,10 +136,10 @@ def task_of(row: LoadedRow) -> Any:
         TaskNotFound: the path leads to no task.
     """
     task = find_task(row.task)
-    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts, row.limits)
+    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts, row.options)
     declared = (
         task.priority, task.queue_name, task.run_after, task.backend, getattr(task, "max_attempts", None),
-        limits.text_of(task),
+        options.text_of(task),
     )  # fmt: skip
     if own == declared:
         return task
@@ -88,7 +148,7 @@ def task_of(row: LoadedRow) -> Any:
     for field in fields(task):
         object.__setattr__(copy, field.name, getattr(task, field.name))
     names = ("priority", "queue_name", "run_after", "backend", "max_attempts")
-    for name, value in [*zip(names, own[:-1], strict=True), *limits.options_of(row.limits).items()]:
+    for name, value in [*zip(names, own[:-1], strict=True), *options.options_of(row.options).items()]:
         if hasattr(task, name):
             object.__setattr__(copy, name, value)
     return copy
@@ -102,7 +162,7 @@ def new_result(task: Any, pk: int, enqueued_at: datetime, arguments: str) -> Any
 def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Any:
     """Return the result of a job as it stands."""
     status = _SHOWN.get(Status(row.status))
-    begun = bool(row.worker) and len(failures) < row.attempt
+    begun = bool(row.worker) and not (failures and failures[-1].attempt == row.attempt)
     if status is None:  # owned by a supervisor: RUNNING as soon as a worker is known to have begun
         status = TaskResultStatus.RUNNING if begun else TaskResultStatus.READY
     errors = [
@@ -124,6 +184,7 @@ def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> A
         finished_at=row.finished_at,
         errors=errors,
         worker_ids=[failure.worker for failure in failures] + [row.worker] * begun,
+        ready_message=row.ready_message,
     )
     if row.result is not None:
         object.__setattr__(result, "_return_value", json.loads(row.result))

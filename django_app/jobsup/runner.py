@@ -8,47 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
-import json
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.apps import apps
 from django.db import DatabaseError, InterfaceError, connections
-from django.utils import timezone
 from django.utils.module_loading import module_has_submodule
 
-from jobsup import conf, logs
-from jobsup.compat import TASKS_LOGGER, Task, TaskContext, TaskError, TaskResultStatus, task_finished, task_started
-from jobsup.errors import JobCancelled, JobInterrupted
+from jobsup import conf, logs, queues, sqlalchemy
+from jobsup.attempt import Around, Attempts, Ending, nothing_around
+from jobsup.compat import TASKS_LOGGER
 from jobsup.hygiene import Hygiene, check_connections
 from jobsup.interrupts import Interrupts, listen
 from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
-from jobsup.results import result_of, task_of
-from jobsup.sql import FinishRow, LoadedRow
-from jobsup.store import Failure, Outcome, Store
-from jobsup.text import class_path, dump, summary, traceback_text
-from jobsup.verdicts import Verdict, after_exception
-from spawnpool.bounds import Bounds, Interrupt
-from spawnpool.worker import Worker
+from jobsup.schedules.sync import Sync
+from jobsup.sql import LoadedRow
+from jobsup.store import Store
+from jobsup.text import summary
+from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
+from spawnpool.pools import Pool
 
 if TYPE_CHECKING:
     from spawnpool.source import Reports
 
 TASKS_MODULE = "tasks"
 """Where the tasks of an app usually are; a task elsewhere is imported with its first job."""
-
-Ending = tuple[Outcome, Callable[[], None]]
-"""How an attempt ended, and what to do once that is recorded."""
 
 
 class Runner:
@@ -59,13 +52,15 @@ class Runner:
         reports: where settled keys are reported.
         run: id of the supervisor's run.
         verbosity: of the logging.
+        around: what each job's function is called in.
     """
 
-    def __init__(self, number: int, reports: Reports, run: int, verbosity: int) -> None:
+    def __init__(
+        self, number: int, reports: Reports, run: int, verbosity: int, around: Around = nothing_around
+    ) -> None:
         logs.set_up(verbosity)
         logs.mute_unheard(TASKS_LOGGER)
         self._conf = conf.load()
-        self._worker = conf.worker_id(self._conf.node_name, number, os.getpid())
         self._run = run
         self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
         with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
@@ -73,22 +68,32 @@ class Runner:
         self._alive = reports.alive
         self._recorder = Recorder(self._store, run, reports.settled, reports.alive)
         self._flaws = list(import_tasks())  # before the hygiene: what an import does is no job's fault
+        self._schedules = Sync(self._store, wanted=self._conf.schedules, complete=not self._flaws)
+        self._schedules.attempt()
         self._defaults = defaults(self._conf)
         self._interrupts = Interrupts(reports.asked_to_end)
         listen(self._interrupts.asked_to_end)
-        self._hygiene = Hygiene(reports.note_crashes)
+        self._attempts = Attempts(
+            conf.worker_id(self._conf.node_name, number, os.getpid()),
+            self._interrupts,
+            around,
+            crash_attempts=self._conf.crash_attempts,
+        )
+        self._hygiene = Hygiene(reports.note_crashes, (self._attempts.loop, sqlalchemy.Pools()))
         self._spoiled = ""  # why this process is fit for no further job
         self._ended: tuple[LoadedRow, Ending, float, float] | None = None  # what ran last: with its start and end
         self._jobs: dict[int, tuple[LoadedRow, list[FailedAttempt]]] = {}
-        self._senders: dict[str, type] = {}  # of signals, by backend
         self._rested = False
-        self._task_file = inspect.getfile(Task)
         self._at_once = False  # the last job's end may not wait
         self._log = logging.getLogger("jobsup.worker")
 
     def limits(self) -> Mapping[str, float]:
         """Return the limits that this fresh process reads from the settings."""
         return pool_limits(self._conf)
+
+    def pools(self) -> Sequence[Pool]:
+        """Return the pools that they say."""
+        return queues.pools(self._conf, queues.named())
 
     def flaws(self) -> Sequence[str]:
         """Return which modules of tasks cannot be imported, and why."""
@@ -110,7 +115,9 @@ class Runner:
     def bounds(self, pk: int) -> Bounds:
         """Return the limits of a job."""
         job = self._jobs.get(pk)
-        return bounds_of(None if job is None else job[0].limits, self._defaults)
+        if job is not None and job[0].untold:
+            return NO_BOUNDS  # it is over
+        return bounds_of(None if job is None else job[0].options, self._defaults)
 
     def interrupt(self, why: Interrupt) -> None:
         """Raise in the running job."""
@@ -126,100 +133,29 @@ class Runner:
         self._interrupts.bounds = self.bounds(pk)
         row, failures = self._jobs.pop(pk, (None, []))
         started_at = time.monotonic()
+        if row is not None and row.untold and row.claimed_by == self._run:
+            tell = partial(self._attempts.tell, row, failures)
+            self._recorder.keep(Entry(pk, None, started_at, started_at, tell, untold=True))
+            self._at_once = True
+            return
         if row is None or row.claimed_by != self._run or row.status != Status.RUNNING:
             self._log.warning("job %d is left out: it was deleted or is owned by somebody else by now", pk)
             self._recorder.keep(Entry(pk, None, started_at, started_at))
             self._at_once = True
             return
-        ending = self._attempt(row, failures)
+        ending = self._attempts.run(row, failures)
         self._ended = row, ending, started_at, time.monotonic()
-
-    def _attempt(self, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Ending:
-        """Run a job's function; return its outcome and what to do when that is recorded."""
-        result = None
-        logs.set_current(logs.CurrentJob(row.id, row.task, row.attempt))
-        try:
-            if row.cancel_asked_at is not None:
-                _cancelled("before it began")
-            now = timezone.now()
-            task = task_of(row)
-            row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
-            sender = self._sender(task)
-            result = result_of(task, row, failures)
-            task_started.send_robust(sender, task_result=result)
-            context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
-            call = task.call
-            if iscoroutinefunction(task.func):
-                call = async_to_sync(self._interrupts.cancellable(task.func))
-            try:
-                self._interrupts.open()
-                value = call(*context, *result.args, **result.kwargs)
-            finally:
-                self._interrupts.close()
-            payload = dump(value, "the result")
-            if self._interrupts.cancelled:
-                _cancelled("while it was running; it returned after that")
-        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
-            return self._failed(row, result, error)
-        finally:
-            logs.set_current(None)
-        return self._succeeded(row, result, payload)
-
-    def _sender(self, task: Any) -> type:
-        """Return the class of a task's backend; raises when TASKS has that backend no more."""
-        if task.backend not in self._senders:
-            self._senders[task.backend] = type(task.get_backend())
-        return self._senders[task.backend]
-
-    def _succeeded(self, row: LoadedRow, result: Any, payload: str) -> Ending:
-        outcome = Outcome(FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, 0.0, 0.0, 0.0))
-
-        def recorded() -> None:
-            object.__setattr__(result, "_return_value", None if payload == "null" else json.loads(payload))
-            object.__setattr__(result, "finished_at", timezone.now())
-            object.__setattr__(result, "status", TaskResultStatus.SUCCESSFUL)
-            task_finished.send_robust(self._sender(result.task), task_result=result)
-
-        return outcome, recorded
-
-    def _failed(self, row: LoadedRow, result: Any, error: BaseException) -> Ending:
-        verdict = after_exception(row.attempt, row.max_attempts)
-        cancelled = isinstance(error, JobCancelled) or self._interrupts.cancelled
-        if cancelled or (verdict.status is Status.SCHEDULED and self._interrupts.asked_to_end()):
-            verdict = Verdict(Status.CANCELLED)
-        cut(error)
-        failure = Failure(class_path(error), traceback_text(error, without=(__file__, self._task_file)))
-        outcome = Outcome(
-            FinishRow(row.id, row.attempt, verdict.status, None, self._worker, 0.0, 0.0, verdict.delay_s), failure
-        )
-
-        def recorded() -> None:
-            retried = verdict.status is Status.SCHEDULED
-            what = f"failed, next attempt in {verdict.delay_s:g} s" if retried else verdict.status.label
-            self._log.warning("job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, summary(error))
-            if result is None or retried:
-                return
-            result.errors.append(
-                TaskError(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
-            )
-            object.__setattr__(result, "finished_at", timezone.now())
-            object.__setattr__(result, "status", TaskResultStatus.FAILED)
-            try:
-                _raise(error)  # so that receivers find it in sys.exc_info(), as Django's own do
-            except BaseException:  # noqa: BLE001
-                task_finished.send_robust(self._sender(result.task), task_result=result)
-
-        return outcome, recorded
 
     def tidy(self) -> None:
         """Restore what the job left behind and keep its outcome."""
         self._interrupts.reset()
         if self._ended is not None:
-            (row, (outcome, recorded), started_at, ended_at), self._ended = self._ended, None
+            (row, ending, started_at, ended_at), self._ended = self._ended, None
+            outcome = ending.outcome
             if left := self._restore(f"job {row.id} {row.task}"):
                 outcome = replace(outcome, row=outcome.row._replace(left_behind=left))
-            self._recorder.keep(Entry(row.id, outcome, started_at, ended_at, recorded))
-            self._at_once = outcome.failure is not None or ended_at - started_at >= LATEST_S
+            self._recorder.keep(Entry(row.id, outcome, started_at, ended_at, ending.recorded))
+            self._at_once = outcome.row.status != Status.SUCCESSFUL or ended_at - started_at >= LATEST_S
 
     def _restore(self, who: str) -> str:
         """Restore what somebody left behind; return what that was, in words."""
@@ -249,13 +185,17 @@ class Runner:
     def rest(self, idle_s: float) -> None:
         """Let go of connections that have been idle for long; the others are checked before the next job."""
         self._rested = True
+        self._schedules.attempt()  # unless it is done
         if idle_s >= IDLE_CONNECTIONS_S:
             connections.close_all()
+            sqlalchemy.release()
 
     def close(self) -> None:
         """Record what waits and close every connection."""
         self._recorder.flush()
+        self._attempts.loop.close()
         connections.close_all()
+        sqlalchemy.release()
 
 
 def import_tasks() -> Iterator[str]:
@@ -288,23 +228,6 @@ def pool_limits(settings: conf.Conf) -> dict[str, float]:
         "restarts_max": settings.restarts,
         "restarts_window_s": settings.restarts_window_s,
     }
-
-
-def _cancelled(when: str) -> NoReturn:
-    raise JobCancelled(f"the job was cancelled {when}")
-
-
-def cut(error: BaseException) -> None:
-    """Let the traceback of an interruption end where it hit the job."""
-    step = error.__traceback__ if isinstance(error, JobInterrupted) else None
-    while step is not None and (following := step.tb_next) is not None:
-        if following.tb_frame.f_code is Worker.on_look.__code__:
-            step.tb_next = None
-        step = step.tb_next
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
 
 
 IDLE_CONNECTIONS_S = 300.0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from django.db import connections
 
+from jobsup import queues as to_run
 from jobsup.conf import Conf
 from jobsup.places import run_path
 from jobsup.runner import pool_limits
@@ -30,6 +31,8 @@ from spawnpool.supervisor import Supervisor
 from spawnpool.worker import WorkerSpec
 
 BEATS_PER_LEASE = 3
+RUNNER = "jobsup.boot.make_runner"
+DEBUGGED_RUNNER = "jobsup.boot.make_debugged_runner"
 DAEMON_UMASK = 0o027
 """No file of a daemon is open to the world; the group may read."""
 
@@ -106,6 +109,7 @@ def run(
     exit_when_empty: bool,
     logfile: Path | None,
     verbosity: int,
+    runner: str = RUNNER,
 ) -> int:
     """Run a supervisor until it is told to stop; return the exit code.
 
@@ -116,6 +120,7 @@ def run(
         exit_when_empty: whether to drain when nothing is left.
         logfile: what stdout and stderr are.
         verbosity: of the logging.
+        runner: dotted name of what makes the workers' runners.
 
     Raises:
         AlreadyRunning: another process runs under this name.
@@ -124,20 +129,24 @@ def run(
     """
     faulthandler.enable()  # a service manager's watchdog sends SIGABRT: the log then says where the loop hung
     log = logging.getLogger("jobsup.supervisor")
+    pools = to_run.pools(settings, queues)
+    if not settings.pools and queues != to_run.named():
+        fixed |= {"feeds"}
     path = run_path(settings)
     runfile = RunFile(path)
     before_check.register(runfile.keep)
     try:
-        source = DatabaseSource(settings, queues, runfile, verbosity)
+        source = DatabaseSource(settings, pools, runfile, verbosity)
         supervisor = Supervisor(
             source,
-            WorkerSpec("jobsup", "jobsup.boot.make_runner", "" if logfile is None else str(logfile.absolute())),
+            WorkerSpec("jobsup", runner, "" if logfile is None else str(logfile.absolute())),
             dataclasses.replace(
                 Limits(beat_interval_s=settings.lease_s / BEATS_PER_LEASE, exit_when_empty=exit_when_empty).changed(
                     pool_limits(settings)
                 ),
                 poll_interval_s=source.poll_interval_s,
             ),
+            pools=pools,
             name=settings.name,
             log=log,
             fixed=fixed,

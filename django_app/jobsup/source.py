@@ -7,25 +7,36 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
 
+from jobsup import queue_control
 from jobsup.conf import Conf, worker_id
 from jobsup.errors import JobCancelled, JobTimeout, MemoryLimitExceeded
+from jobsup.looks import Looks
 from jobsup.models import Job, Status
+from jobsup.pools import words
+from jobsup.retention import Pruning
+from jobsup.schedules.ticking import Ticking
 from jobsup.sql import UnsupportedDatabase
 from jobsup.store import WORKER_LOST, Account, LostAttempt, Store
 from jobsup.text import class_path
+from jobsup.untold import adopt, untold_of
 from spawnpool.errors import RunOver, SourceRefused, SourceUnavailable
+from spawnpool.pools import DEFAULT, Pool
 from spawnpool.runfile import RunFile
-from spawnpool.source import Loss, Running
+from spawnpool.source import Loss, Running, Taken
 from spawnpool.states import Ended
 
 DUE_LOOK_S = 0.25
 """How late a scheduled job may be noticed while the workers never run out of ready ones."""
 
 CANCEL_LOOK_S = 5.0
-"""How late a cancellation may be noticed of which the wake-up was lost."""
+"""How late a cancellation, or a pause, may be noticed of which the wake-up was lost."""
+
+AWAY_S = 0.1
+"""After how long without a connection the schedules are read anew: workers that booted meanwhile have changed them."""
 
 BACKLOG_MAX = 100_000
 """How many ready jobs are counted for show; that takes about 10 ms."""
@@ -40,6 +51,8 @@ CAUSES = {
 }
 """The class that stands for each cause in a job's errors; `WORKER_LOST` for all others."""
 
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+
 _log = logging.getLogger("jobsup.supervisor")
 
 
@@ -48,25 +61,34 @@ class DatabaseSource:
 
     Args:
         conf: the settings.
-        queues: which to serve, None for all.
+        pools: whom to claim for; None for one that serves every queue.
         runfile: held by this process; proves that an earlier run with it is over.
         verbosity: of the workers' logging.
     """
 
-    def __init__(self, conf: Conf, queues: Sequence[str] | None, runfile: RunFile, verbosity: int) -> None:
+    def __init__(self, conf: Conf, pools: Sequence[Pool] | None, runfile: RunFile, verbosity: int) -> None:
         try:
             self._store = Store(crash_attempts=conf.crash_attempts, notify=conf.notify)
         except UnsupportedDatabase as error:
             raise SourceRefused(str(error)) from error
         self._store.sql.bound_waits()
-        self._conf, self._queues, self._runfile, self._verbosity = conf, queues, runfile, verbosity
+        self._conf, self._runfile, self._verbosity = conf, runfile, verbosity
+        self.serve(pools or [Pool(workers=conf.workers)])
+        self._looks = Looks()
+        self._pause_look_at = 0.0
         self._run = 0
         self._beats = 0
-        self._more = True  # the last claim left something
+        self._more = True  # there may be work that no change of the database tells of
         self._look_at = 0.0  # when to look for scheduled jobs at the latest
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
         self._cancel_look_at = 0.0
+        told = conf.notify and not self._store.sql.tells_every_change
+        self._ticking = Ticking(self._store, told=told, wanted=conf.schedules)
+        self._away_at: float | None = None  # since when there is no connection
+        self._pruning = Pruning(self._store, conf.keep)
+        self._untold = True  # there may be jobs that are over, of which a worker is to tell
+        self._telling: set[int] = set()  # those of which workers have been asked to
 
     @property
     def poll_interval_s(self) -> float:
@@ -83,33 +105,69 @@ class DatabaseSource:
                 self._conf.name, self._conf.node_name, self._runfile.identity, os.getpid(), self._conf.lease_s
             )
             self._recover()
-        queues = (
-            "every queue"
-            if self._queues is None
-            else f"queue{'s' * (len(self._queues) != 1)} " + ", ".join(self._queues)
-        )
         _log.info(
             "supervisor %s on %s serves %s of database %r (run %d)",
-            self._conf.name, self._conf.node_name, queues, self._store.alias, self._run,
-        )  # fmt: skip
+            self._conf.name,
+            self._conf.node_name,
+            words(self._pools.values()),
+            self._store.alias,
+            self._run,
+        )
         return self._run, self._verbosity
 
-    def claim(self, limit: int) -> Sequence[int]:
+    def serve(self, pools: Sequence[Pool]) -> None:
+        """Learn which pools there are and what they serve."""
+        self._pools = {pool.name: pool for pool in pools}
+        everything = any(pool.feeds is None for pool in pools)
+        self._queues = None if everything else sorted({queue for pool in pools for queue in pool.feeds or ()})
+        self._more = True
+
+    def claim(self, limit: int, pool: str = DEFAULT, rooms: Mapping[str, int] = NO_LIMITS) -> Taken:
         """Claim jobs; where the database tells every change, a look without one costs no statement that writes."""
         with self._reachable():
+            self._upkeep()
+            if pks := self._to_be_told(limit):
+                return Taken(pks)
             due = self._due_at is not None and time.monotonic() >= self._due_at
-            if self._store.sql.tells_every_change and not (self._store.sql.changed() or self._more or due):
-                return []
+            if self._store.sql.tells_every_change:
+                if self._store.sql.changed() or self._more or due:
+                    self._looks.news()
+                self._more = False
+                if not self._looks.worth_while(pool, rooms):
+                    return Taken([])
             if due:
                 # One that is due and stays so is locked by somebody else: not at once again for that one.
                 self._look_for_due(after_s=0.0 if self._store.sql.promote() else DUE_LOOK_S)
             elif time.monotonic() >= self._look_at:
                 self._look_for_due()
-            pks = self._store.claim(self._run, self._queues, limit)
-            self._more = bool(pks)
-            if not pks and not due:  # with keys in hand nothing may fail any more: nobody else knows of them
+            taken = self._take(self._pools[pool], limit, rooms)
+            self._looks.looked(pool, rooms, found=bool(taken.pks))
+            if not taken.pks and not due:  # with keys in hand nothing may fail any more: nobody else knows of them
                 self._look_for_due()
-            return pks
+            return taken
+
+    def _take(self, pool: Pool, limit: int, rooms: Mapping[str, int]) -> Taken:
+        queues, ordered, sql = pool.feeds, pool.ordered, self._store.sql
+        if not rooms:
+            return Taken(sql.claim(self._run, queues, limit, ordered=ordered))
+        found = sql.claim_within(self._run, queues, rooms, limit, ordered=ordered)
+        return Taken([pk for pk, _ in found], {pk: queue for pk, queue in found if queue in rooms})
+
+    def _to_be_told(self, limit: int) -> Sequence[int]:
+        """Return jobs of this run that are over and whose receivers a worker is to tell, as far as any are known of."""
+        if not self._untold:
+            return []
+        found = untold_of(self._store, self._run)
+        pks = [pk for pk in found if pk not in self._telling]
+        self._telling = {*found} - {*pks[limit:]}
+        self._untold = len(pks) > limit
+        return pks[:limit]
+
+    def _upkeep(self) -> None:
+        """Enqueue what schedules have due, and remove jobs that ended long ago; no statement where neither is due."""
+        if self._ticking.turn():
+            self._more = True
+        self._pruning.turn(self._run)
 
     def _look_for_due(self, after_s: float = 0.0) -> None:
         """Learn when the next scheduled job is due; also now and then while the queue never gets empty.
@@ -129,7 +187,8 @@ class DatabaseSource:
 
     def release(self, pks: Sequence[int]) -> None:
         """Give back what was never started."""
-        self._more = True  # one's own writes are no change that the database would tell
+        self._more = self._untold = True  # one's own writes are no change that the database would tell
+        self._telling.difference_update(pks)
         with self._reachable():
             self._store.release(self._run, pks)
 
@@ -142,6 +201,9 @@ class DatabaseSource:
     def cancelled(self) -> Sequence[int]:
         """Return our jobs whose cancellation was asked for; looks when that was told, and now and then in any case."""
         now = time.monotonic()
+        if now >= self._upkeep_at():
+            with self._reachable():
+                self._upkeep()
         told = self._store.sql.cancel_heard()
         if not told and now < self._cancel_look_at:
             return []
@@ -150,6 +212,16 @@ class DatabaseSource:
             self._cancel_look_at = now + (CANCEL_LOOK_S if self._conf.notify else 0.0)
             return self._store.cancel_asked(self._run)
 
+    def paused(self) -> Sequence[int]:
+        """Return our jobs whose queue is paused; looks when that was told, and now and then in any case."""
+        now, sql = time.monotonic(), self._store.sql
+        told = sql.heard(queue_control.PAUSE) or sql.tells_every_change or not self._conf.notify
+        if not told and now < self._pause_look_at:
+            return []
+        with self._reachable():
+            self._pause_look_at = now + CANCEL_LOOK_S
+            return queue_control.paused_jobs(self._store, self._run)
+
     def backlog(self) -> int | None:
         """Return how many jobs are ready, up to `BACKLOG_MAX`."""
         with self._reachable():
@@ -157,7 +229,8 @@ class DatabaseSource:
 
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for the jobs of a worker that ended."""
-        self._more = True
+        self._more = self._untold = True
+        self._telling.difference_update(loss.pk for loss in losses)
         with self._reachable():
             return {account.pk: str(account) for account in self._store.lost(self._run, self._attempts(losses))}
 
@@ -173,15 +246,21 @@ class DatabaseSource:
                     "this supervisor was silent for longer than its lease and its jobs were given to others: it ends"
                 )
             self._recover()
+            self._upkeep()
 
     def next_due_s(self) -> float | None:
-        """Return in how many seconds the next scheduled job is due."""
-        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
+        """Return in how many seconds the next scheduled job is due, or there is something else to do."""
+        at = self._upkeep_at() if self._due_at is None else min(self._due_at, self._upkeep_at())
+        return max(0.0, at - time.monotonic())
+
+    def _upkeep_at(self) -> float:
+        at = self._ticking.due_at
+        return self._pruning.due_at if at is None else min(at, self._pruning.due_at)
 
     def is_empty(self) -> bool:
         """Tell whether nothing is ready, running or to be tried again."""
         with self._reachable():
-            return self._store.is_empty(self._queues)
+            return not self._untold and self._store.is_empty(self._queues)
 
     def wakeup_fd(self) -> int | None:
         """Return the descriptor of the connection that listens."""
@@ -200,7 +279,9 @@ class DatabaseSource:
     def before_check(self) -> None:
         """Close the connections of every alias."""
         self._fd = None
+        self._away_at = time.monotonic() if self._away_at is None else self._away_at
         self._more = True  # a wake-up may be lost while nothing listens
+        self._pause_look_at = 0.0
         connections.close_all()
 
     def close(self, *, finished: bool) -> None:
@@ -229,7 +310,10 @@ class DatabaseSource:
     def _recover(self) -> None:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering
         self._beats += 1
+        self._untold |= thorough
         accounts: list[Account] = self._store.recover(self._run, self._runfile.identity, thorough=thorough)
+        if thorough or accounts:
+            self._untold |= adopt(self._store, self._run)
         if accounts:
             self._more = True
             failed = sum(account.status is Status.FAILED for account in accounts)
@@ -269,6 +353,9 @@ class DatabaseSource:
         alias = self._store.alias
         try:
             self._fd = self._store.sql.attend(listen=self._conf.notify)
+            if self._away_at is not None and time.monotonic() - self._away_at > AWAY_S:
+                self._ticking.look()
+            self._away_at = None
             yield
         except (OperationalError, InterfaceError) as error:
             self.before_check()

@@ -6,17 +6,21 @@ go up as Django raises them: the caller knows whether trying again makes sense.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import router, transaction
 from django.db.models import Case, F, Q, QuerySet, SmallIntegerField, When
 from django.db.models.functions import Coalesce
+from django.utils.module_loading import import_string
 
+from jobsup import unique
+from jobsup.judge import Judge
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.sql import Finished, FinishRow, LoadedRow, NewRow, statements
-from jobsup.verdicts import Verdict, after_exception, after_loss
+from jobsup.verdicts import Verdict
 
 WORKER_LOST = "jobsup.errors.WorkerLost"
 RECOVER_BATCH = 500
@@ -85,13 +89,40 @@ class Store:
     def __init__(self, alias: str | None = None, *, crash_attempts: int = 5, notify: bool = True) -> None:
         self.alias = alias or router.db_for_write(Job)
         self.sql = statements(self.alias)
-        self._crash_attempts, self._notify = crash_attempts, notify
+        self._judge, self.notify = Judge(crash_attempts), notify
 
     # ---- for callers
 
     def enqueue(self, row: NewRow) -> tuple[int, datetime]:
         """Insert a job in the caller's transaction; return its id and when it was enqueued."""
-        return self.sql.insert(row, notify=self._notify)
+        new = self.sql.insert(row, notify=self.notify)
+        assert new is not None, "only a job with a unique key may find its place taken"
+        return new
+
+    def enqueue_unique(self, row: NewRow, *, replace: bool) -> tuple[int, datetime | None]:
+        """Insert a job unless another one has its unique key; see `unique.insert`."""
+        return unique.insert(self.sql, row, replace=replace, notify=self.notify)
+
+    def enqueue_many(
+        self,
+        head: NewRow,
+        batches: Iterable[Sequence[str]],
+        inserted: Callable[[Sequence[str], Sequence[int], datetime], None],
+    ) -> None:
+        """Insert jobs that differ in their arguments only, in the caller's transaction or one of its own.
+
+        Args:
+            head: what they have in common.
+            batches: their arguments as JSON; read as they are written.
+            inserted: told the arguments of each batch, their ids in the same order, and when they were enqueued.
+        """
+        with transaction.atomic(using=self.alias):
+            some = False
+            for batch in batches:
+                inserted(batch, *self.sql.insert_many(head, batch))
+                some = True
+            if some:
+                self._wake()
 
     def get(self, pk: int) -> tuple[LoadedRow, list[FailedAttempt]] | None:
         """Return a job and its failed attempts in order, None if there is no such job."""
@@ -123,11 +154,34 @@ class Store:
             cancel_asked_at=Coalesce(F("cancel_asked_at"), now),
             finished_at=Case(When(nobody_has_it, then=now), default=F("finished_at")),
             status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status"), output_field=_STATUS),
+            untold=Case(When(nobody_has_it, then=True), default=F("untold")),
         )
         statuses = self.statuses(pks)
-        if asked and Status.RUNNING in statuses.values() and self._notify:
-            self.sql.notify("cancel")
+        if asked and self.notify:
+            if Status.CANCELLED in statuses.values():
+                self.sql.tell_waiters(pks)
+            if Status.RUNNING in statuses.values():
+                self.sql.notify("cancel")
         return statuses
+
+    def note_awaited(self, pk: int) -> None:
+        """Have those who wait for a job be told what becomes of it."""
+        Job.objects.using(self.alias).filter(pk=pk, awaited=False, status__lt=Status.SUCCESSFUL).update(awaited=True)
+
+    def note_ready(self, row: LoadedRow, message: str | None) -> None:
+        """Write down that a job says it has begun well; of nobody's attempt but this one."""
+        now = self.sql.now()
+        jobs = Job.objects.using(self.alias).filter(
+            pk=row.id, attempt=row.attempt, claimed_by=row.claimed_by, status=Status.RUNNING
+        )
+        if jobs.update(
+            ready_at=now,
+            ready_message=message,
+            worker=row.worker,
+            started_at=Coalesce(F("started_at"), now),
+            last_attempted_at=now,
+        ):
+            self.sql.tell_waiters([row.id])
 
     def statuses(self, pks: Sequence[int]) -> dict[int, Status]:
         """Return the status of each of these jobs that exists."""
@@ -176,12 +230,15 @@ class Store:
         """Give back jobs that were claimed and never started; their attempt is not counted."""
         jobs = Job.objects.using(self.alias).filter(pk__in=pks, claimed_by=run, status=Status.RUNNING)
         asked = Q(cancel_asked_at__isnull=False)
-        if jobs.update(
+        released = partial(
+            jobs.update,
             finished_at=Case(When(asked, then=F("cancel_asked_at")), default=None),
             status=Case(When(asked, then=Status.CANCELLED), default=Status.READY, output_field=_STATUS),
             claimed_by=None,
+            untold=Case(When(asked, then=True), default=False),
             attempt=F("attempt") - 1,
-        ):
+        )
+        if unique.giving_way(self.alias, pks, released):
             self._wake()
 
     def mark_running(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -199,10 +256,11 @@ class Store:
                 verdict = self._verdict(job, attempt)
                 worker = job.worker or attempt.worker
                 row = FinishRow(
-                    job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s
+                    job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s,
+                    untold=verdict.status not in AGAIN,
                 )  # fmt: skip
-                attempts_max = job.max_attempts or self._crash_attempts
-                account = Account(job.pk, job.task, job.attempt, attempts_max, verdict.status)
+                counted = job.attempt - job.uncounted
+                account = Account(job.pk, job.task, counted, self._judge.limit(job), verdict.status)
                 accounts.append(account)
                 outcomes.append(
                     Outcome(row, Failure(attempt.exception, attempt.words.replace("{job}", str(account), 1)))
@@ -214,9 +272,8 @@ class Store:
     def _verdict(self, job: Job, attempt: LostAttempt) -> Verdict:
         if job.cancel_asked_at is not None:
             return Verdict(Status.CANCELLED)
-        if attempt.by_a_limit:
-            return after_exception(job.attempt, job.max_attempts)
-        return after_loss(job.attempt, job.max_attempts, self._crash_attempts, at_once=attempt.at_once)
+        kind = import_string(attempt.exception)
+        return self._judge.lost(job, kind, by_a_limit=attempt.by_a_limit, at_once=attempt.at_once)
 
     def cancel_asked(self, run: int) -> list[int]:
         """Return the jobs of a run whose cancellation was asked for."""
@@ -245,7 +302,9 @@ class Store:
         claims = Job.objects.using(self.alias).filter(status=Status.RUNNING).exclude(claimed_by=run)
         found = set(claims.values_list("claimed_by", flat=True).distinct())
         if None in found:  # made by hand: nobody could ever finish it
-            claims.filter(claimed_by=None).update(status=Status.READY)
+            orphans = claims.filter(claimed_by=None)
+            pks = list(orphans.values_list("pk", flat=True))
+            unique.giving_way(self.alias, pks, partial(orphans.update, status=Status.READY))
         owners = {owner for owner in found if owner is not None}
         if not owners:
             return []
@@ -263,7 +322,7 @@ class Store:
         return accounts
 
     def is_empty(self, queues: Sequence[str] | None) -> bool:
-        """Tell whether nothing is ready, running or waiting to be tried again in these queues."""
+        """Tell whether nothing is ready, due, running or waiting to be tried again in these queues."""
         jobs = Job.objects.using(self.alias)
         if queues is not None:
             jobs = jobs.filter(queue__in=queues)
@@ -271,6 +330,7 @@ class Store:
             jobs.filter(status=Status.READY),
             jobs.filter(status=Status.RUNNING),
             jobs.filter(status=Status.SCHEDULED, attempt__gt=0),
+            jobs.filter(status=Status.SCHEDULED, run_after__lte=self.sql.now()),
         )
         return not any(some.exists() for some in open_jobs)
 
@@ -281,6 +341,13 @@ class Store:
 
         An attempt that the run does not own any more is refused: somebody else accounts for that job.
         """
+        back = [outcome.row.pk for outcome in outcomes if outcome.row.status in AGAIN]
+        accepted = unique.giving_way(self.alias, back, partial(self._finish, run, outcomes))
+        if back or any(outcome.row.untold for outcome in outcomes):
+            self._wake()
+        return accepted
+
+    def _finish(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         rows = [outcome.row for outcome in outcomes]
         failures = {outcome.row.pk: outcome for outcome in outcomes if outcome.failure is not None}
         if not failures:
@@ -306,8 +373,6 @@ class Store:
                 unique_fields=["job", "attempt"],
                 update_fields=["worker", "started_at", "ended_at", "exception_class_path", "traceback"],
             )
-        if any(outcome.row.status in AGAIN for outcome in failures.values()):
-            self._wake()
         return self._accepted(run, rows, accepted)
 
     def _accepted(self, run: int, rows: Sequence[FinishRow], finished: Sequence[Finished]) -> set[int]:
@@ -324,7 +389,7 @@ class Store:
         return accepted
 
     def _wake(self) -> None:
-        if self._notify:
+        if self.notify:
             self.sql.notify()
 
     def _locked(self, jobs: QuerySet[Job]) -> bool:

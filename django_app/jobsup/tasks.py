@@ -1,142 +1,85 @@
-"""The task decorator and the task class with the options that this backend adds to those of `django.tasks`."""
+"""Ready-made tasks: `from jobsup.tasks import call_command; call_command.enqueue("clearsessions")`."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, overload
+import contextlib
+import io
+from typing import Any
 
-from jobsup.compat import Task, task_backends
+from django.core import management
+from django.core.exceptions import ImproperlyConfigured
 
-if TYPE_CHECKING:
-    from jobsup.results import JobsupResult
+from jobsup import queues
+from jobsup.compat import task_backends
+from jobsup.task import task
+from jobsup.text import bounded
 
-MAX_ATTEMPTS_MAX = 1000
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
-    """A task with this backend's options.
-
-    Args:
-        max_attempts: how many times a job may run at most, whatever ended the earlier runs. None: an exception ends
-            the job at its first attempt, and only a violent death of its worker is followed by another one, at most
-            `JOBSUP["CRASH_ATTEMPTS"]` in all.
-        timeout: after how long a run is interrupted by `jobsup.JobTimeout`, in seconds or as a timedelta. None here and
-            below: what the setting JOBSUP says; 0: no limit.
-        timeout_grace: how long it may go on after that before its worker is ended, likewise.
-        memory_limit: how much resident memory its worker may have, in bytes or as "512M", before it is ended.
-    """
-
-    max_attempts: int | None = None
-    timeout: float | timedelta | None = None
-    timeout_grace: float | timedelta | None = None
-    memory_limit: int | str | None = None
-
-    def using(
-        self,
-        *,
-        priority: int | None = None,
-        queue_name: str | None = None,
-        run_after: datetime | None = None,
-        backend: str | None = None,
-        max_attempts: int | None = None,
-        timeout: float | timedelta | None = None,
-        timeout_grace: float | timedelta | None = None,
-        memory_limit: int | str | None = None,
-    ) -> JobsupTask:
-        """Return a task with some of its options changed."""
-        given: dict[str, Any] = {
-            "priority": priority,
-            "queue_name": queue_name,
-            "run_after": run_after,
-            "backend": backend,
-            "max_attempts": max_attempts,
-            "timeout": timeout,
-            "timeout_grace": timeout_grace,
-            "memory_limit": memory_limit,
-        }
-        return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
-
-    if TYPE_CHECKING:  # what this backend's methods return has more to it than what is declared for all backends
-
-        def enqueue(self, *args: Any, **kwargs: Any) -> JobsupResult:
-            """Insert a job."""
-
-        async def aenqueue(self, *args: Any, **kwargs: Any) -> JobsupResult:
-            """Do as `enqueue`."""
-
-        def get_result(self, result_id: str) -> JobsupResult:
-            """Return a job's result as it stands."""
-
-        async def aget_result(self, result_id: str) -> JobsupResult:
-            """Do as `get_result`."""
+OUTPUT_CHARS_MAX = 100_000
+"""How much of a command's output is kept with the job, in characters: its head and its tail."""
 
 
-OPTIONS = frozenset({"max_attempts", "timeout", "timeout_grace", "memory_limit"})
-"""The options that `JobsupTask` adds."""
+def place() -> tuple[str, str]:
+    """Return the backend and the queue: "default" as far as there are such, else jobsup's first ones."""
+    try:
+        aliases = list(queues.backends())
+    except ImproperlyConfigured:  # TASKS names another backend, in tests say
+        aliases = list(task_backends)
+    backend = "default" if "default" in aliases else aliases[0]
+    names = task_backends[backend].queues
+    return backend, "default" if not names or "default" in names else min(names)
 
 
-@overload
-def task(function: Callable[..., Any], /) -> JobsupTask: ...
+_BACKEND, _QUEUE = place()
 
 
-@overload
-def task(
-    *,
-    priority: int = 0,
-    queue_name: str = "default",
-    backend: str = "default",
-    takes_context: bool = False,
-    max_attempts: int | None = None,
-    timeout: float | timedelta | None = None,
-    timeout_grace: float | timedelta | None = None,
-    memory_limit: int | str | None = None,
-) -> Callable[[Callable[..., Any]], JobsupTask]: ...
+@task(backend=_BACKEND, queue_name=_QUEUE)
+def call_command(name: str, *args: str, **options: Any) -> str:
+    """Run a management command and return what it wrote or printed, to stdout and stderr alike.
 
-
-def task(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    priority: int = 0,
-    queue_name: str = "default",
-    backend: str = "default",
-    takes_context: bool = False,
-    **options: Any,
-) -> Any:
-    """Make a task of a module-level function, on every supported Django alike.
-
-    With another backend configured (in tests, say) the options that only jobsup knows are left out.
+    A command that fails fails the job; what it wrote until then stands below the traceback.
 
     Args:
-        function: the function, when used without parentheses.
-        priority: -100 (last) to 100 (first).
-        queue_name: one of the backend's QUEUES.
-        backend: alias in the TASKS setting.
-        takes_context: whether the function's first argument is `context`.
-        options: see `JobsupTask`.
-
-    Raises:
-        TypeError: an option that does not exist.
-        InvalidTask: the function or an option cannot be used.
+        name: of the command.
+        args: as on the command line, e.g. "--since", "2026-01-01".
+        options: as `django.core.management.call_command` takes them.
     """
-    if unknown := set(options) - OPTIONS:
-        known = ", ".join(["priority", "queue_name", "backend", "takes_context", *sorted(OPTIONS)])
-        raise TypeError(f"@task has no option {', '.join(sorted(unknown))}; it has {known}")
+    output = Output()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            management.call_command(name, *args, stdout=output, stderr=output, **options)
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            ended.add_note(f"{name} wrote:\n{output.kept()}")
+            raise
+    except Exception as error:
+        if output.kept():
+            error.add_note(f"{name} wrote:\n{output.kept()}")
+        raise
+    return output.kept()
 
-    def wrap(function: Callable[..., Any]) -> Any:
-        task_class = task_backends[backend].task_class
-        extra = options if issubclass(task_class, JobsupTask) else {}
-        return task_class(
-            func=function,
-            priority=priority,
-            queue_name=queue_name,
-            backend=backend,
-            takes_context=takes_context,
-            run_after=None,
-            **extra,
-        )
 
-    return wrap if function is None else wrap(function)
+class Output(io.TextIOBase):
+    """Takes in any amount of text and keeps its head and its tail."""
+
+    def __init__(self) -> None:
+        self._head = self._tail = ""
+        self._chars = 0
+
+    def writable(self) -> bool:
+        """Text may be written."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take in text."""
+        half = OUTPUT_CHARS_MAX // 2
+        room = half - len(self._head)
+        self._chars += len(text)
+        self._head += text[:room] if room else ""
+        self._tail = (self._tail + text[room:])[-half:]
+        return len(text)
+
+    def kept(self) -> str:
+        """Return what is kept, in a form that every database accepts."""
+        missing = self._chars - len(self._head) - len(self._tail)
+        between = f"\n... {missing} characters left out ...\n" if missing else ""
+        return bounded(self._head + between + self._tail, OUTPUT_CHARS_MAX + len(between))

@@ -29,7 +29,7 @@ OUT_OF = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 
 class Crew:
-    """The worker processes of one pool.
+    """The worker processes of one supervisor.
 
     Args:
         spec: what the workers are.
@@ -139,7 +139,7 @@ class Crew:
     def spawn(self, action: e.Spawn, integers: tuple[int, ...]) -> bool:
         """Start a worker; tell whether that was possible."""
         try:
-            hands = Hands(self._spec, action.number, integers, self._ledger)
+            hands = Hands(self._spec, action.number, integers, self._ledger, action.pool)
         except OSError as error:
             hint = " (the limit on open files or on processes)" if error.errno in OUT_OF else ""
             event = e.SpawnFailed(action.wid, f"could not be spawned: {error.strerror}{hint}")

@@ -58,37 +58,39 @@ class Dealings:
 
     # ---- what is asked for
 
-    def claim(self, limit: int, holding: Collection[int]) -> list[e.Event]:
+    def claim(self, asked: e.Claim, holding: Collection[int]) -> list[e.Event]:
         """Claim keys; return what to tell the machine.
 
         Args:
-            limit: how many at most.
+            asked: what for.
             holding: the keys that are in our possession.
         """
         if self.owes:
             # First the books: a key whose giving back is not known to be done could come back here by a claim.
             return [e.ClaimFailed(max(0.05, (self.retry_at() or 0.0) - self._clock()))]
         try:
-            pks: Sequence[int] = self._source.strays(holding) if self._in_doubt else ()
+            if self._in_doubt and (strays := self._source.strays(holding)):
+                self._source.release(strays)  # nobody knows any more which pool they were claimed for
             self._in_doubt = False
-            pks = pks or self._source.claim(limit)
-            due_in_s = None if pks else self._source.next_due_s()
+            taken = self._source.claim(asked.limit, asked.pool, asked.rooms)
+            due_in_s = None if taken.pks else self._source.next_due_s()
         except SourceUnavailable as error:
             self._in_doubt = True
             self._disconnect()
             return [e.ClaimFailed(self.failed(error))]
         back: list[e.Event] = [e.SourceBack()] if self.reached() else []
-        return [*back, e.Claimed(pks, limit, due_in_s)]
+        return [*back, e.Claimed(taken.pks, asked.limit, due_in_s, asked.pool, taken.feeds)]
 
-    def cancelled(self) -> list[e.Event]:
-        """Ask which of our keys are cancelled; return what to tell the machine."""
+    def orders(self) -> list[e.Event]:
+        """Ask which of our keys are cancelled or paused; return what to tell the machine."""
         try:
-            pks = self._source.cancelled()
+            cancelled, paused = self._source.cancelled(), self._source.paused()
         except SourceUnavailable as error:
             self._disconnect()
             self.failed(error)
             return []
-        return [e.CancelAsked(pks)] if pks else []
+        found = (e.CancelAsked(cancelled), e.PauseAsked(paused))
+        return [event for event in found if event.pks]
 
     def is_empty(self) -> list[e.Event]:
         """Ask whether nothing is left at all; return what to tell the machine."""

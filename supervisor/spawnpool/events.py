@@ -6,12 +6,13 @@ people see and is taken over by its successor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from spawnpool.bounds import Interrupt
 from spawnpool.card import where_of
 from spawnpool.drain import DrainReport
+from spawnpool.pools import DEFAULT, Pool
 from spawnpool.reports import Report
 from spawnpool.source import Loss, Running
 from spawnpool.states import StopReason
@@ -84,6 +85,13 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """Keys of ours whose feed was paused: those that were not begun are to go back to the source."""
+
+    pks: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Babbled:
     """A worker sent what is no report."""
 
@@ -129,11 +137,16 @@ class SourceBack:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The answer to `Claim`: keys that are ours now, and when the next one that waits for its time is due."""
+    """The answer to `Claim`: keys that are ours now, and when the next one that waits for its time is due.
+
+    `feeds` tells the feed of each key whose feed has a limit in that pool.
+    """
 
     pks: Sequence[int]
     asked: int
     due_in_s: float | None
+    pool: str = DEFAULT
+    feeds: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +173,7 @@ class FoundEmpty:
 
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
-    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | Heard | CancelAsked
+    | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | Heard | CancelAsked | PauseAsked
 )  # fmt: skip
 
 # ---- actions
@@ -178,10 +191,11 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a worker process."""
+    """Start a worker process; `pool` is "" where there is only one."""
 
     wid: int
     number: int
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +247,8 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class LookForCancelled:
-    """Ask the source which of our keys are cancelled; answered by `CancelAsked`."""
+class LookForOrders:
+    """Ask the source which of our keys are cancelled or paused; answered by `CancelAsked` and `PauseAsked`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +267,21 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ask the source for keys; answered by `Claimed` or `ClaimFailed`."""
+    """Ask the source for keys of a pool; answered by `Claimed` or `ClaimFailed`.
+
+    `rooms` tells how many keys it may take of each feed that has a limit in that pool.
+    """
 
     limit: int
+    pool: str
+    rooms: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Tell the source which pools there are from now on."""
+
+    pools: Sequence[Pool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +343,6 @@ class Finish:
 
 
 Action = (
-    Check | Beat | Spawn | Send | TakeBack | Stop | Order | Measure | Listen | LookForCancelled | Abort | Kill | Claim
-    | AskEmpty | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
+    Check | Beat | Serve | Spawn | Send | TakeBack | Stop | Order | Measure | Listen | LookForOrders | Abort | Kill
+    | Claim | AskEmpty | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
 )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 from spawnpool.card import Card
 from spawnpool.lanes import Lane
 from spawnpool.memory import OomLedger, OomWatch
+from spawnpool.pools import who
 from spawnpool.process import Exit, WorkerProcess
 from spawnpool.worker import WorkerSpec, worker_main
 
@@ -16,23 +17,26 @@ class Hands:
 
     Args:
         spec: what the worker is.
-        number: its place in the pool.
+        number: its place.
         integers: what its runner is started with.
         ledger: the books on processes that the kernel ended for want of memory.
+        pool: its pool; "" where there is only one.
 
     Raises:
         OSError: the system is out of processes or descriptors.
     """
 
-    def __init__(self, spec: WorkerSpec, number: int, integers: tuple[int, ...], ledger: OomLedger) -> None:
-        self.number = number
+    def __init__(
+        self, spec: WorkerSpec, number: int, integers: tuple[int, ...], ledger: OomLedger, pool: str = ""
+    ) -> None:
+        self.number, self.pool = number, pool
         self.deaf = False  # its lane is not read any more
         self.killed = False  # we sent SIGKILL
         self.ending: Exit | None = None  # it is dead, and its end waits to be accounted for
         self.card = Card()
         self.lane = Lane()
         try:
-            args = (spec, number, os.getpid(), integers, *self.lane.worker_ends(), self.card.worker_end())
+            args = (spec, number, pool, os.getpid(), integers, *self.lane.worker_ends(), self.card.worker_end())
             self.process = WorkerProcess(worker_main, args, f"{spec.program}-worker-{number}")
         except BaseException:
             self.lane.close()
@@ -43,7 +47,7 @@ class Hands:
 
     def who(self) -> str:
         """Return how the worker is called in the log."""
-        return f"worker {self.number} (pid {self.process.pid})"
+        return who(self.number, self.process.pid, self.pool)
 
     def close(self) -> None:
         """Throw the lane and the card of a dead worker away."""

@@ -10,26 +10,26 @@ No clock, process, descriptor or database in here; `now` is any monotonic time i
                                        \____________ no worker left ___________/--> STOPPED
 
 Every key that comes in by `Claimed` goes out exactly once: settled by a worker, by `Release` or by `Lose`.
-`Roster` decides about workers, `Dispatch` about keys that wait, `Oversight` about keys that run; here they meet, with
-the intervals and the stop.
+`Roster` decides about workers, `Distribution` about keys that wait, `Oversight` about keys that run; here they meet,
+with the intervals and the stop.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from spawnpool import events as e
 from spawnpool.bounds import Bounds
-from spawnpool.dispatch import Dispatch
+from spawnpool.distribution import Distribution
 from spawnpool.drain import DrainReport
 from spawnpool.errors import BrokenReport
 from spawnpool.limits import RELOADABLE, Limits
 from spawnpool.member import Member
 from spawnpool.oversight import Oversight
+from spawnpool.pools import Pool
 from spawnpool.reports import Kind, Report
 from spawnpool.roster import Roster
 from spawnpool.source import Loss
@@ -40,20 +40,24 @@ class Machine:
     """The state of one supervisor.
 
     Args:
-        limits: the numbers that bound the pool.
+        limits: the numbers that bound the pools.
         now: the time at which it begins.
-        fixed: names of limits that a reload must not change, since the command line gave them.
+        fixed: names of limits that a reload must not change, since the command line gave them; also "feeds", for
+            those of the only pool.
+        pools: the pools; one of as many workers as the limits say if none are given.
     """
 
-    def __init__(self, limits: Limits, now: float, fixed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, limits: Limits, now: float, fixed: frozenset[str] = frozenset(), pools: Sequence[Pool] = ()
+    ) -> None:
         self.state = SupervisorState.STARTING
         self.reason = StopReason.NONE
         self.quiet = False
         self.settled = 0  # keys, in all
         self._report = DrainReport()
         self._actions: list[e.Action] = []
-        self._roster = Roster(limits, fixed, self._do)
-        self._dispatch = Dispatch(limits, now, self._do)
+        self._roster = Roster(limits, fixed, self._do, pools)
+        self._work = Distribution(self._roster.pools, limits, now, self._do)
         self._oversight = Oversight(limits, self._do, self._roster.expel)
         self._stop_by: float | None = None
         self._check_at = now + limits.check_interval_s
@@ -68,15 +72,16 @@ class Machine:
             e.QuietAsked: self._quiet_asked,
             e.ReloadAsked: self._reload_asked,
             e.ResizeAsked: self._resize_asked,
-            e.Woken: lambda event, now: self._dispatch.look_again(now),
+            e.Woken: lambda event, now: self._work.look_again(now),
             e.Claimed: self._claimed,
             e.SourceBack: lambda event, now: self._roster.retry_now(now),
-            e.ClaimFailed: lambda event, now: self._dispatch.claim_failed(now + event.retry_in_s),
+            e.ClaimFailed: lambda event, now: self._work.claim_failed(now + event.retry_in_s),
             e.TakenBack: self._taken_back,
             e.FoundEmpty: self._found_empty,
             e.Measured: self._measured,
             e.Heard: self._heard,
             e.CancelAsked: self._cancel_asked,
+            e.PauseAsked: self._pause_asked,
         }
 
     @property
@@ -85,9 +90,23 @@ class Machine:
         return self._roster.limits
 
     @property
+    def pools(self) -> Sequence[Pool]:
+        """The pools in force."""
+        return self._roster.pools
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many workers are wanted in each pool."""
+        return self._roster.places.sizes
+
+    @property
     def wanted(self) -> int:
-        """How many workers are wanted."""
+        """How many workers are wanted in all."""
         return self._roster.wanted
+
+    def is_wanted(self, number: int) -> bool:
+        """Tell whether a worker of that number is wanted."""
+        return self._roster.places.is_wanted(number)
 
     @property
     def degraded(self) -> str:
@@ -110,9 +129,9 @@ class Machine:
         return self._roster.members
 
     @property
-    def spare(self) -> deque[int]:
+    def spare(self) -> list[int]:
         """The keys that are claimed and on no lane."""
-        return self._dispatch.spare
+        return self._work.spare
 
     def step(self, event: e.Event, now: float) -> list[e.Action]:
         """Take in one event and return what to do, in order."""
@@ -128,7 +147,8 @@ class Machine:
             return None
         times = [self._check_at, self._beat_at, *self._roster.deadlines()]
         times += self._oversight.deadlines(self._roster.all())
-        times += self._dispatch.deadlines(self._roster.all(), takes_work=self._takes_work)
+        if self._takes_work:
+            times += self._work.deadlines(self._roster.all())
         if self._stop_by is not None:
             times.append(self._stop_by)
         return min(times)
@@ -138,8 +158,10 @@ class Machine:
         return set(self.spare).union(*(member.window for member in self.members.values()))
 
     def unhurried(self) -> bool:
-        """Tell whether every serving worker has so much before it that its reports can wait a moment."""
-        return all(member.unstarted > 8 for member in self.members.values() if member.serving)
+        """Tell whether every serving worker has so much before it, or nothing to do, that reports can wait a moment."""
+        serving = [member for member in self.members.values() if member.serving]
+        at_work = {member.pool for member in serving if member.window}
+        return bool(at_work) and all(member.unstarted > 8 for member in serving if member.pool in at_work)
 
     # ---- events
 
@@ -165,13 +187,15 @@ class Machine:
             case Kind.RETURNED:
                 member.returned = True
             case Kind.SETTLED:
-                self._settled(member.settle(key, now), amount / 1e6, now)
+                self._settled(member, member.settle(key, now), amount / 1e6, now)
             case Kind.EMPTIED:
                 member.recalled, member.epoch = False, amount
             case Kind.BOUNDS:
                 member.bounds = Bounds.decode(text)
             case Kind.LIMIT:
                 member.limits[RELOADABLE[amount]] = key / 1000
+            case Kind.POOLS:
+                member.pools += text
             case _:
                 self._take_turn(member, kind, text, now)
 
@@ -191,39 +215,39 @@ class Machine:
             case Kind.BYE:
                 member.state, member.deadline = WorkerState.LEAVING, now + self.limits.abort_grace_s
 
-    def _settled(self, pks: list[int], busy_s: float, now: float) -> None:
+    def _settled(self, member: Member, pks: list[int], busy_s: float, now: float) -> None:
         self.settled += len(pks)
         self._oversight.gone(pks)
         if self.reason is not StopReason.NONE:
             self._report.finished += pks
-        self._dispatch.settled(len(pks), busy_s, self._roster.all(), now)
+        self._work.settled(member, pks, busy_s, self._roster.all(), now)
 
     def _died(self, event: e.Died, now: float) -> None:
         member = self.members.pop(event.wid, None)
         if member is None:
             return
         begun, unbegun = member.split_at_death(event.unstarted)
-        self._dispatch.put_back(unbegun)
+        self._work.put_back(member, unbegun)
         if begun:
             running = None if member.returned else begun[-1]
             ran_s = now - member.started_at if len(begun) == member.started else 0.0  # else its start was not told
             losses = [self._loss(member, event, pk, ran_s if pk == running else None) for pk in begun]
             self._do(e.Lose(member.wid, losses))
             self._oversight.gone(begun)
+            self._work.gone(begun, now)
             if self.reason is not StopReason.NONE:
                 self._report.cut_short += [(loss.pk, loss.ran_s) for loss in losses]
         self._roster.died(member, event, now, told=bool(begun))
 
-    @staticmethod
-    def _loss(member: Member, event: e.Died, pk: int, ran_s: float | None) -> Loss:
+    def _loss(self, member: Member, event: e.Died, pk: int, ran_s: float | None) -> Loss:
         """Return the account of one key; a limit of the running one is no business of those that had returned."""
         words, peak_bytes, why = event.words, event.peak_bytes, member.why or event.cause
-        stack = "" if ran_s is None else event.stack
+        stack, pool = "" if ran_s is None else event.stack, self._roster.label(member.pool)
         if member.ended.by_a_limit and (ran_s is None or pk != member.ended_for):
             if ran_s is not None:  # it began while its worker was being ended
                 why = f"for the job before this one: {why}"
-            return Loss(pk, member.number, 0, words, ran_s, Ended.EXPELLED, peak_bytes, why, stack)
-        return Loss(pk, member.number, 0, words, ran_s, member.ended, peak_bytes, why, stack)
+            return Loss(pk, member.number, 0, words, ran_s, Ended.EXPELLED, peak_bytes, why, stack, pool)
+        return Loss(pk, member.number, 0, words, ran_s, member.ended, peak_bytes, why, stack, pool)
 
     def _babbled(self, event: e.Babbled, now: float) -> None:
         if member := self.members.get(event.wid):
@@ -244,18 +268,26 @@ class Machine:
             if member.serving and not news.isdisjoint(islice(member.window, member.started, None)):
                 self._roster.take_back(member, now)  # who gets them next loads them anew, and so learns of it
 
+    def _pause_asked(self, event: e.PauseAsked, now: float) -> None:
+        pks, members = set(event.pks), self._roster.all()
+        self._work.refuse(pks, members)
+        for member in members:
+            if member.serving and not pks.isdisjoint(islice(member.window, member.started, None)):
+                self._roster.take_back(member, now)
+
     def _claimed(self, event: e.Claimed, now: float) -> None:
         for member in self.members.values():
             if member.state is WorkerState.ENDING and member.window:
                 member.forget(set(event.pks))  # that they could be claimed proves that it had recorded their end
-        self._dispatch.claimed(event, self._roster.all(), now)
+                self._work.gone(event.pks, now)
+        self._work.claimed(event, self._roster.all(), now)
 
     def _taken_back(self, event: e.TakenBack, now: float) -> None:
         if member := self.members.get(event.wid):
-            self._dispatch.put_back(member.take_back(event.count))
+            self._work.put_back(member, member.take_back(event.count))
 
     def _found_empty(self, event: e.FoundEmpty, now: float) -> None:
-        if event.empty and self._dispatch.at_rest(self._roster.all()):
+        if event.empty and self._work.at_rest(self._roster.all()):
             self._say("nothing is left to do")
             self._stop_asked(e.StopAsked(StopReason.DRAIN), now)
 
@@ -263,7 +295,7 @@ class Machine:
         if self.quiet == event.quiet or self.reason is not StopReason.NONE:
             return
         self.quiet = event.quiet
-        self._dispatch.look_again(now)
+        self._work.look_again(now)
         self._say("quiet: takes no new work" if self.quiet else "takes work again")
         for member in self._roster.all() if self.quiet else ():
             if member.serving and member.unstarted and not member.recalled:
@@ -316,15 +348,13 @@ class Machine:
         self._roster.keep_deadlines(now)
         self._roster.fill(now)
         members = self._roster.all()
-        self._dispatch.use(self.limits)
+        self._work.use(self.pools, self.limits, now)
         self._oversight.limits = self.limits
         self._oversight.keep(members, now)
-        self._dispatch.mark_running(members, now)
         if self._takes_work:
-            self._dispatch.recall(members, now)
-            self._dispatch.deal_and_claim(members, now)
+            self._work.work(members, now)
         else:
-            given_back = self._dispatch.release()
+            given_back = self._work.release(now)
             if self.reason is not StopReason.NONE:
                 self._report.given_back += given_back
         if self.reason is not StopReason.NONE and not members:
@@ -342,7 +372,7 @@ class Machine:
     def _keep_intervals(self, now: float) -> None:
         if now >= self._check_at:
             self._check_at = now + self.limits.check_interval_s
-            self._dispatch.look_again(now)  # makes good for a wake-up lost while nothing was connected
+            self._work.look_again(now)  # makes good for a wake-up lost while nothing was connected
             self._do(e.Check())
         if now >= self._beat_at:
             self._beat_at = now + self.limits.beat_interval_s

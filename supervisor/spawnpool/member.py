@@ -12,6 +12,7 @@ from itertools import islice
 
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.errors import BrokenReport
+from spawnpool.pools import DEFAULT
 from spawnpool.states import Ended, WorkerState
 
 DOUBT_S = 1.0
@@ -82,6 +83,10 @@ class Member:
     """Why it could not boot, in its own words."""
     limits: dict[str, float] = field(default_factory=dict)
     """What it read from the settings."""
+    pools: str = ""
+    """What it read there of pools, as far as it has said so."""
+    pool: str = DEFAULT
+    """Whose work it does."""
 
     @property
     def unstarted(self) -> int:

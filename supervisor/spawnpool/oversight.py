@@ -12,6 +12,7 @@ from spawnpool import events as e
 from spawnpool.bounds import Interrupt
 from spawnpool.limits import Limits
 from spawnpool.member import Member
+from spawnpool.source import Running
 from spawnpool.states import Ended, WorkerState
 
 Expel = Callable[[Member, Ended, str, float], None]
@@ -73,12 +74,23 @@ class Oversight:
                 self._do(e.Measure(member.wid))
         if running and now >= self._look_at:
             self._look_at = now + self.limits.running_interval_s
-            self._do(e.LookForCancelled())
+            self._do(e.LookForOrders())
+        self._mark(members, now)
+
+    def _mark(self, members: Sequence[Member], now: float) -> None:
+        """Have keys written down that have been running for a while."""
+        for member in members:
+            pk = member.running()
+            if pk is not None and not member.marked and now >= member.started_at + self.limits.mark_after_s:
+                member.marked = True
+                self._do(e.Mark(member.wid, Running(pk, member.number, 0, now - member.started_at)))
 
     def deadlines(self, members: Sequence[Member]) -> list[float]:
         """Return when something here is due."""
         times: list[float] = []
         for member in members:
+            if member.running() is not None and not member.marked:
+                times.append(member.started_at + self.limits.mark_after_s)
             if member.running() is not None and self._overseen(member):
                 # Short keys come and go by the thousand: nobody needs to look while they do.
                 times.append(max(self._look_at, member.started_at + self.limits.running_interval_s))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from spawnpool.hands import Hands
 from spawnpool.machine import Machine
+from spawnpool.pools import sizes
 
 
 def tell_everything(
@@ -26,6 +27,8 @@ def tell_everything(
         "state %s, quiet %s, %d workers wanted, %d keys on no lane, owed to the source: %s",
         machine.state.value, machine.quiet, machine.wanted, len(machine.spare), owes,
     )  # fmt: skip
+    if len(machine.pools) > 1:
+        log.info("the pools: %s", sizes(machine.pools))
     for wid, member in machine.members.items():
         running = member.running()
         doing = "nothing" if running is None else f"{running} for {now - member.started_at:.1f} s"

@@ -33,6 +33,7 @@ class Kind(IntEnum):
     ALIVE = 10  # idle and well
     SPOILED = 11  # leaves, since a key left something behind that cannot be put right; text = what
     FLAW = 12  # some of the code is broken, the rest can be worked with; text = what
+    POOLS = 13  # text = the next piece of what the settings say of pools
 
 
 class Report(NamedTuple):
@@ -60,7 +61,7 @@ def decode(buffer: bytearray) -> list[Report]:
     offset, end, size = 0, len(buffer), _FRAME.size
     while end - offset >= size:
         version, kind, length, amount, key = _FRAME.unpack_from(buffer, offset)
-        if version != VERSION or not Kind.READY <= kind <= Kind.FLAW or length > TEXT_BYTES_MAX:
+        if version != VERSION or not Kind.READY <= kind <= Kind.POOLS or length > TEXT_BYTES_MAX:
             raise BrokenReport(f"no report begins with {bytes(buffer[offset : offset + size]).hex()}")
         if end - offset - size < length:
             break

@@ -6,51 +6,66 @@ Pure; part of the machine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from spawnpool import events as e
 from spawnpool.deaths import farewell, is_excused
 from spawnpool.errors import LimitError
+from spawnpool.ladder import Ladder
 from spawnpool.limits import Limits
 from spawnpool.member import Member
-from spawnpool.restarts import Backoff, Intensity
+from spawnpool.places import Places
+from spawnpool.pools import Pool, agreed, decode, sizes
+from spawnpool.restarts import Intensity
 from spawnpool.slots import Reload, Slot
 from spawnpool.states import Ended, WorkerState
 from spawnpool.wear import old_at, worn
 
-UNKILLABLE_S = 5.0
-"""How long after SIGKILL it is told that a process does not die: it is in uninterruptible sleep (state D of ps)."""
 
-
-class Roster:
-    """The workers of a pool.
+class Roster(Ladder):
+    """The workers of all pools.
 
     Args:
-        limits: the numbers that bound the pool.
+        limits: the numbers that bound the pools.
         fixed: names of limits that a reload must not change.
         do: takes the actions.
+        pools: the pools; one of as many workers as the limits say if none are given.
     """
 
-    def __init__(self, limits: Limits, fixed: frozenset[str], do: Callable[[e.Action], None]) -> None:
-        self.limits = limits
-        self.wanted = limits.workers
-        self.members: dict[int, Member] = {}
-        self.slots: dict[int, Slot] = {}
-        self.stopping = False
+    def __init__(
+        self, limits: Limits, fixed: frozenset[str], do: Callable[[e.Action], None], pools: Sequence[Pool] = ()
+    ) -> None:
+        super().__init__(limits, do)
+        self.places = Places(pools or [Pool(workers=limits.workers)])
         self.degraded = ""  # why, while it is
         self.ever_ready = False
         self._intensity = Intensity(limits.restarts_max, limits.restarts_window_s)
         self._fixed = fixed
-        self._do = do
         self._reload: Reload | None = None
         self._generation = 0
         self._last_wid = 0
         self._announced = False
         self._boot_trouble: dict[int, str] = {}  # why no worker can boot in a slot, by number
 
-    def all(self) -> list[Member]:
-        """Return every worker process that is not known to be dead."""
-        return list(self.members.values())
+    @property
+    def slots(self) -> dict[int, Slot]:
+        """The places, by number."""
+        return self.places.slots
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools."""
+        return self.places.pools
+
+    @property
+    def wanted(self) -> int:
+        """How many workers are wanted in all."""
+        return sum(self.places.sizes.values())
+
+    def label(self, pool: str) -> str:
+        """Return how a pool is told of: "" while there is only one."""
+        return pool if len(self.pools) > 1 else ""
 
     @property
     def reloading(self) -> bool:
@@ -60,7 +75,7 @@ class Roster:
     @property
     def boot_trouble(self) -> str:
         """Why a worker that is wanted cannot boot; "" while that is not so."""
-        return next((why for number, why in self._boot_trouble.items() if number <= self.wanted), "")
+        return next((why for number, why in self._boot_trouble.items() if self.places.is_wanted(number)), "")
 
     # ---- what happens to a worker
 
@@ -81,17 +96,23 @@ class Roster:
             old = self.members.get(slot.wid) if slot.wid is not None else None
             slot.wid, slot.trial = member.wid, None
             if self._reloads(member) and self._reload is not None:
-                self._reload.taken_over(member.limits)
+                self._reload.taken_over(member.limits, member.pools)
             if old is not None and old.state is WorkerState.BOOTING:
                 self.end(old, now)  # it would go on duty beside its successor
             elif old is not None:
                 self.retire(old, now)
-        if member.number > self.wanted:  # fewer are wanted by now
+        if not self.places.is_wanted(member.number):  # fewer are wanted by now
             self.retire(member, now)
-        serving = sum(member.serving for member in self.members.values())
-        if not self._announced and serving >= self.wanted:
+        if not self._announced:
+            self._announce()
+
+    def _announce(self) -> None:
+        serving = Counter(member.pool for member in self.members.values() if member.serving)
+        if serving.total() >= self.wanted:
             self._announced = True
-            self._say(logging.INFO, f"ready: {_workers(serving)} on duty")
+            of_each = ", ".join(f"{count} for {pool}" for pool, count in serving.items())
+            words = f"ready: {_workers(serving.total())} on duty"
+            self._say(logging.INFO, f"{words}: {of_each}" if len(self.pools) > 1 else words)
 
     def died(self, member: Member, event: e.Died, now: float, *, told: bool) -> None:
         """Strike a dead worker off and decide when its slot is filled again; `told` if its end is logged elsewhere."""
@@ -142,28 +163,6 @@ class Roster:
             f"degraded: {self.degraded}; from now on one is started every {self._intensity.pause_s:g} s",
         )
 
-    def retire(self, member: Member, now: float) -> None:
-        """Let a worker finish what it started, give its other keys to somebody else, and leave."""
-        self.take_back(member, now)
-        if member.serving:
-            member.state = WorkerState.LEAVING
-            if member.running() is None:
-                member.deadline = now + self.limits.leave_s
-            self._do(e.Stop(member.wid))
-
-    def spoiled(self, member: Member, why: str, now: float) -> None:
-        """Note that a worker leaves by itself: what a job left behind in it must not reach the next one."""
-        self._say(logging.WARNING, f"is replaced: {why}", member.wid)
-        self.take_back(member, now)
-        if member.serving:
-            member.state = WorkerState.LEAVING
-            member.deadline = now + self.limits.leave_s
-
-    def take_back(self, member: Member, now: float) -> None:
-        """Ask back what a worker has not begun."""
-        if member.unstarted and not member.recalled:
-            self._do(e.TakeBack(member.wid, member.ask_back(now)))
-
     def flawed(self, member: Member, what: str, now: float) -> None:
         """Refuse to replace a worker by one on broken code; at a start, the jobs that do not need it can be run."""
         slot = self.slots.get(member.number)
@@ -173,61 +172,15 @@ class Roster:
         else:
             self._say(logging.ERROR, f"goes to work, but {what}", member.wid)
 
-    def expel(self, member: Member, ended: Ended, why: str, now: float) -> None:
-        """End a worker for what it, or its job, did or did not do."""
-        if member.state is not WorkerState.ENDING:
-            member.ended = Ended.STOPPED if self.stopping and not ended.by_a_limit else ended
-            member.why, member.ended_for = why, member.running()
-            if not member.was_ready:
-                member.farewell = member.farewell or why
-            self._say(logging.WARNING, f"is ended: {why}", member.wid)
-            self.end(member, now)
-
-    def end(self, member: Member, now: float) -> None:
-        """Step on the ladder: SIGABRT, so that it says where it is, then SIGKILL; nobody asks that of one in vain."""
-        silent = member.state is WorkerState.BOOTING and self.stopping
-        member.state = WorkerState.ENDING
-        if silent:
-            self._kill(member, now)
-        else:
-            member.deadline = now + self.limits.abort_grace_s
-            self._do(e.Abort(member.wid))
-
-    def _kill(self, member: Member, now: float) -> None:
-        member.killed, member.deadline = True, now + UNKILLABLE_S
-        self._do(e.Kill(member.wid))
-
-    def keep_deadlines(self, now: float) -> None:
-        """End workers that have been in one state for too long."""
-        for member in self.all():
-            if member.state is WorkerState.LEAVING and member.deadline is None and member.running() is None:
-                member.deadline = now + self.limits.leave_s  # its last job is over: nothing keeps it any more
-            if (silent_at := member.silent_at(self.limits.silence_max_s)) is not None and now >= silent_at:
-                if member.doubted:
-                    silence = f"it said nothing for {now - member.heard_at:.0f} s, and it runs no job"
-                    self.expel(member, Ended.EXPELLED, silence, now)
-                member.doubted_at = now
-            if member.deadline is None or now < member.deadline:
-                continue
-            if member.state is WorkerState.BOOTING:
-                self.expel(member, Ended.EXPELLED, f"not ready after {self.limits.boot_timeout_s:g} s", now)
-            elif member.state is WorkerState.LEAVING:
-                self.expel(member, Ended.EXPELLED, "it did not leave when it was asked to", now)
-            elif member.killed:
-                member.deadline = now + UNKILLABLE_S
-                stuck = "was sent SIGKILL and is not dead: it waits for a disk or a network"
-                self._say(logging.ERROR, stuck, member.wid)
-            else:
-                self._kill(member, now)
-
     # ---- how many there should be, and on which code
 
     def resize(self, by: int, now: float) -> None:
-        """Want one worker more or fewer; at least one is kept."""
-        wanted = max(1, self.wanted + by)
-        if wanted != self.wanted:
-            self.wanted = wanted
-            self._say(logging.INFO, f"{_workers(wanted)} wanted from now on")
+        """Want one worker more or fewer; at least one is kept. With several pools nobody could tell of which."""
+        if len(self.pools) > 1:
+            words = f"the number of workers stays: there are {len(self.pools)} pools ({sizes(self.pools)})"
+            self._say(logging.INFO, f"{words}; change it in the settings and reload")
+        elif self.places.resize(by):
+            self._say(logging.INFO, f"{_workers(self.wanted)} wanted from now on")
             self._retire_surplus(now)
 
     def reload(self) -> None:
@@ -330,7 +283,7 @@ class Roster:
         if any(not self.members[slot.wid].was_ready for slot in self._slots() if slot.wid is not None):
             return
         self._reload = None
-        self._use(reload.limits, now)
+        self._use(reload, now)
         words = f"reload done: {_workers(self.wanted)} on the new code"
         self._say(logging.INFO, words)
         self._do(e.ReloadEnded(ok=True, words=words))
@@ -347,26 +300,28 @@ class Roster:
             if reload.again:  # asked for since, perhaps with the code repaired
                 self.reload()
 
-    def _use(self, limits: dict[str, float], now: float) -> None:
-        """Take over the limits of the new settings; what was changed by TTIN and TTOU stays changed."""
+    def _use(self, reload: Reload, now: float) -> None:
+        """Take over the new settings; what was changed by TTIN and TTOU stays changed."""
         try:
-            new = self.limits.changed({name: value for name, value in limits.items() if name not in self._fixed})
+            values = {name: value for name, value in reload.limits.items() if name not in self._fixed}
+            limits = self.limits.changed(values)
+            told = decode(reload.pools) if reload.pools else (Pool(workers=limits.workers),)
+            pools = agreed(self.pools, told, self._fixed)
         except LimitError as error:
             self._say(logging.ERROR, f"the new settings are left out: {error}")
             return
-        self.wanted = max(1, self.wanted + new.workers - self.limits.workers)
-        self.limits = new
-        self._intensity.restarts_max, self._intensity.window_s = new.restarts_max, new.restarts_window_s
+        self.limits = limits
+        self._intensity.restarts_max, self._intensity.window_s = limits.restarts_max, limits.restarts_window_s
+        if pools != self.pools:
+            self.places.use(pools)
+            self._do(e.Serve(pools))
+            if len(pools) > 1:
+                self._say(logging.INFO, f"the pools from now on: {sizes(pools)}")
         self._retire_surplus(now)
 
     def _slots(self) -> list[Slot]:
         """Return the slots that are to be filled, in order."""
-        if self.stopping:
-            return []
-        for number in range(1, self.wanted + 1):
-            if number not in self.slots:
-                self.slots[number] = Slot(number, Backoff())
-        return [self.slots[number] for number in range(1, self.wanted + 1)]
+        return [] if self.stopping else self.places.wanted()
 
     def _spawn(self, slot: Slot, now: float) -> int:
         if self._reload is not None:
@@ -374,24 +329,23 @@ class Roster:
         self._last_wid += 1
         wid = self._last_wid
         deadline = now + self.limits.boot_timeout_s
-        self.members[wid] = Member(wid, slot.number, self._generation, WorkerState.BOOTING, deadline, heard_at=now)
-        self._do(e.Spawn(wid, slot.number))
+        booting = WorkerState.BOOTING
+        self.members[wid] = Member(
+            wid, slot.number, self._generation, booting, deadline, heard_at=now, pool=slot.pool
+        )  # fmt: skip
+        self._do(e.Spawn(wid, slot.number, self.label(slot.pool)))
         return wid
 
     def _retire_surplus(self, now: float) -> None:
-        for slot in self.slots.values():
-            for wid in (slot.wid, slot.trial) if slot.number > self.wanted else ():
+        for slot in self.places.surplus():
+            for wid in (slot.wid, slot.trial):
                 if wid is not None:
                     self.retire(self.members[wid], now)
         self._forget_surplus()
 
     def _forget_surplus(self) -> None:
-        for number, slot in list(self.slots.items()):
-            if number > self.wanted and slot.wid is None and slot.trial is None:
-                del self.slots[number]
-
-    def _say(self, level: int, text: str, wid: int | None = None) -> None:
-        self._do(e.Say(level, text, wid))
+        for number in self.places.forget():
+            self._boot_trouble.pop(number, None)
 
 
 def _workers(count: int) -> str:

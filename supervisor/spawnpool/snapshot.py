@@ -12,7 +12,7 @@ from spawnpool.memory import rss_bytes
 
 
 def workers_of(machine: Machine, hands: Mapping[int, Hands], now: float) -> list[dict[str, Any]]:
-    """Return one entry for each living worker: number, pid, state, job, for_s, waiting, rss_bytes."""
+    """Return one entry for each living worker: number, pool, pid, state, job, for_s, waiting, rss_bytes."""
     workers = []
     for wid, member in sorted(machine.members.items(), key=lambda item: (item[1].number, item[0])):
         if (held := hands.get(wid)) is None:
@@ -21,6 +21,7 @@ def workers_of(machine: Machine, hands: Mapping[int, Hands], now: float) -> list
         workers.append(
             {
                 "number": member.number,
+                "pool": member.pool,
                 "pid": held.process.pid,
                 "state": member.state.value,
                 "job": running,
@@ -30,6 +31,23 @@ def workers_of(machine: Machine, hands: Mapping[int, Hands], now: float) -> list
             }
         )
     return workers
+
+
+def pools_of(machine: Machine) -> list[dict[str, Any]]:
+    """Return one entry for each pool: name, workers_wanted, workers, busy, feeds (None: all), ordered, at_once."""
+    members = list(machine.members.values())
+    return [
+        {
+            "name": pool.name,
+            "workers_wanted": machine.sizes[pool.name],
+            "workers": sum(member.pool == pool.name for member in members),
+            "busy": sum(member.pool == pool.name and member.running() is not None for member in members),
+            "feeds": pool.feeds,
+            "ordered": pool.ordered,
+            "at_once": dict(pool.at_once),
+        }
+        for pool in machine.pools
+    ]
 
 
 def snapshot(name: str, machine: Machine, hands: Mapping[int, Hands], now: float) -> dict[str, Any]:
@@ -49,5 +67,6 @@ def snapshot(name: str, machine: Machine, hands: Mapping[int, Hands], now: float
         "degraded": machine.degraded or None,
         "workers_wanted": machine.wanted,
         "settled": machine.settled,
+        "pools": pools_of(machine),
         "workers": workers_of(machine, hands, now),
     }

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from spawnpool.bounds import Bounds, Interrupt
 from spawnpool.card import where_of
+from spawnpool.pools import Pool, who
 from spawnpool.states import Ended
 
 
@@ -28,6 +29,7 @@ class Loss:
         peak_bytes: the worker's peak resident memory, in bytes, if it is known.
         why: what the supervisor ended the worker for, if it did, e.g. "used 612 MB, limit 512 MB".
         stack: where the worker was in Python, most recent call first, if it could say so.
+        pool: the worker's pool; "" where there is only one.
     """
 
     pk: int
@@ -39,10 +41,11 @@ class Loss:
     peak_bytes: int | None = None
     why: str = ""
     stack: str = ""
+    pool: str = ""
 
     def who(self) -> str:
         """Return which worker ended, and how."""
-        return f"worker {self.worker} (pid {self.pid}) {self.words}{self.ended.by_whom}"
+        return f"{who(self.worker, self.pid, self.pool)} {self.words}{self.ended.by_whom}"
 
     def tell(self, job: str) -> str:
         """Return the account as one sentence.
@@ -79,6 +82,19 @@ class Running:
     for_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a claim took.
+
+    Args:
+        pks: the keys, best first.
+        feeds: the feed of each key whose feed has a limit in the pool that asked.
+    """
+
+    pks: Sequence[int]
+    feeds: Mapping[int, str] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """Where the supervisor gets its work and leaves its facts; every call is short and may raise SourceUnavailable."""
 
@@ -90,8 +106,17 @@ class Source(Protocol):
             SourceRefused: it will not.
         """
 
-    def claim(self, limit: int) -> Sequence[int]:
-        """Take at most `limit` keys into this run's possession, best first."""
+    def serve(self, pools: Sequence[Pool]) -> None:
+        """Learn which pools there are; called before `open`, and again when a reload changed them."""
+
+    def claim(self, limit: int, pool: str, rooms: Mapping[str, int]) -> Taken:
+        """Take keys into this run's possession, never one of a feed that is paused.
+
+        Args:
+            limit: how many at most.
+            pool: the name of the pool that they are for.
+            rooms: how many at most of each feed that has a limit there.
+        """
 
     def strays(self, holding: Collection[int]) -> Sequence[int]:
         """Return the keys that this run owns by the source's books and that are not among those it is `holding`.
@@ -110,6 +135,9 @@ class Source(Protocol):
 
         Called about once a second while anything runs and whenever the supervisor is woken; may look less often.
         """
+
+    def paused(self) -> Sequence[int]:
+        """Return the keys of this run whose feed is paused, if that was told since the last call; called likewise."""
 
     def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
         """Account for keys whose worker ended; return how to call each in a log line, e.g. "job 77 demo.analyse"."""
@@ -164,6 +192,9 @@ class Runner(Protocol):
 
     def limits(self) -> Mapping[str, float]:
         """Return those of `spawnpool.limits.RELOADABLE` that the settings, as this fresh process reads them, say."""
+
+    def pools(self) -> Sequence[Pool]:
+        """Return the pools that those settings say; none for one of as many workers as the limits say."""
 
     def flaws(self) -> Iterable[str]:
         """Return what is broken of the code that keys may need; a reload is refused for that, a start is not."""

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from spawnpool.logfile import LogFile
 from spawnpool.machine import Machine
 from spawnpool.notify import ServiceManager
 from spawnpool.picture import tell_everything
+from spawnpool.pools import Pool
 from spawnpool.reaper import stop_resource_tracker
 from spawnpool.signals import SignalTray
 from spawnpool.source import Source
@@ -50,12 +51,13 @@ LAST_ACCOUNTS_S = 10.0
 
 
 class Supervisor:
-    """Keeps the workers of one pool alive and fed until it is told to stop.
+    """Keeps the workers of its pools alive and fed until it is told to stop.
 
     Args:
         source: where the work comes from.
         spec: what the workers are.
-        limits: the numbers that bound the pool.
+        limits: the numbers that bound the pools.
+        pools: the pools; one of as many workers as the limits say if none are given.
         name: shown in the process title.
         log: where its sentences go.
         fixed: names of limits that a reload must not change.
@@ -72,6 +74,7 @@ class Supervisor:
         spec: WorkerSpec,
         limits: Limits,
         *,
+        pools: Sequence[Pool] = (),
         name: str = "default",
         log: logging.Logger | None = None,
         fixed: frozenset[str] = frozenset(),
@@ -84,7 +87,8 @@ class Supervisor:
         self._source, self._spec, self._name, self._clock = source, spec, name, clock
         self._log = log or logging.getLogger("spawnpool")
         self._on_workers, self._last = on_workers, last
-        self._machine = Machine(limits, clock(), fixed)
+        self._machine = Machine(limits, clock(), fixed, pools)
+        source.serve(self._machine.pools)
         self._dealings = Dealings(source, self._disconnect, self._log, clock)
         self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._selector = selectors.EpollSelector()
@@ -119,10 +123,11 @@ class Supervisor:
             e.Order: self._crew.order,
             e.Listen: lambda action: self._crew.listen(action.wid),
             e.Measure: lambda action: self._crew.measure(action.wid),
-            e.LookForCancelled: lambda action: self._answer(*self._dealings.cancelled()),
+            e.LookForOrders: lambda action: self._answer(*self._dealings.orders()),
             e.Abort: lambda action: self._crew.signal(action.wid, signal.SIGABRT),
             e.Kill: lambda action: self._crew.signal(action.wid, signal.SIGKILL),
-            e.Claim: lambda action: self._answer(*self._dealings.claim(action.limit, self._machine.holding())),
+            e.Claim: lambda action: self._answer(*self._dealings.claim(action, self._machine.holding())),
+            e.Serve: lambda action: source.serve(action.pools),
             e.AskEmpty: lambda action: self._answer(*self._dealings.is_empty()),
             e.Release: lambda action: self._dealings.release(action.pks),
             e.Lose: self._lose,
@@ -210,11 +215,11 @@ class Supervisor:
             self._front.turn()
 
     def _heed_wakeup(self) -> bool:
-        """Claim, and look for cancelled keys, if the source has called; tell whether it has."""
+        """Claim, and look for cancelled and paused keys, if the source has called; tell whether it has."""
         if not self._source.woken():
             return False
         self._feed(e.Woken())
-        self._answer(*self._dealings.cancelled())
+        self._answer(*self._dealings.orders())
         self._go_on()
         return True
 

@@ -10,6 +10,6 @@ def set_supervisor_title(program: str, name: str, text: str) -> None:
     setproctitle.setproctitle(f"{program}: supervisor {name} {text}".rstrip())
 
 
-def set_worker_title(program: str, number: int, doing: str) -> None:
-    """Show "program: worker 2 doing"."""
-    setproctitle.setproctitle(f"{program}: worker {number} {doing}")
+def set_worker_title(program: str, number: int, pool: str, doing: str) -> None:
+    """Show "program: worker 2 doing", or "program: worker 2 (pool) doing" where there are several pools."""
+    setproctitle.setproctitle(f"{program}: worker {number} {f'({pool}) ' if pool else ''}{doing}")

@@ -6,6 +6,7 @@ runner's business.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import importlib
@@ -32,6 +33,7 @@ from spawnpool.lanes import Hand, WorkerLane
 from spawnpool.limits import RELOADABLE
 from spawnpool.logfile import LogFile
 from spawnpool.memory import rss_bytes
+from spawnpool.pools import encode
 from spawnpool.process import die_with_parent, keep_only
 from spawnpool.reports import Kind
 from spawnpool.signals import reset_worker_signals
@@ -45,7 +47,7 @@ DEAF_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What the workers of one pool are.
+    """What the workers of one supervisor are.
 
     Args:
         program: the first word of the process titles.
@@ -65,6 +67,7 @@ class _Leave(Exception):
 def worker_main(
     spec: WorkerSpec,
     number: int,
+    pool: str,
     parent_pid: int,
     integers: tuple[int, ...],
     queue: Queue[Hand | None],
@@ -72,36 +75,42 @@ def worker_main(
     writer: Connection,
     card_end: Connection,
 ) -> None:
-    """Be worker `number` until asked to leave; the first thing that runs in a spawned process."""
+    """Be worker `number` of a pool until asked to leave; the first thing that runs in a spawned process."""
     die_with_parent(parent_pid)
     lane, card = WorkerLane(queue, permits, writer), WorkerCard(card_end)
     keep_only({*lane.fds(), card.fileno()})
-    worker = Worker(spec, number, lane, card)
+    worker = Worker(spec, number, pool, lane, card)
     reset_worker_signals(worker.on_term, worker.on_look)
     worker.note_crashes()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     for name in DEAF_VARIABLES:
         os.environ.pop(name, None)
-    set_worker_title(spec.program, number, "booting")
+    set_worker_title(spec.program, number, pool, "booting")
     _end(worker.main(integers))
 
 
 def _end(code: int) -> NoReturn:
-    """End this process; threads that a job left running are not waited for."""
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
-        logging.shutdown()
+    """End this process without taking the interpreter down, which costs 0.1 s of a core that a successor needs.
+
+    What was registered for the end is done; threads that a job left running are not waited for.
+    """
+    try:
+        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+            logging.shutdown()  # of all that, nothing else is sure to come back while threads run on
+        else:
+            atexit._run_exitfuncs()  # noqa: SLF001  # the public ways to it all take the interpreter down
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
+    finally:
         os._exit(code)
-    sys.exit(code)
 
 
 class Worker:
     """One worker's life after its descriptors and signals are in order; also its runner's `Reports`."""
 
-    def __init__(self, spec: WorkerSpec, number: int, lane: WorkerLane, card: WorkerCard) -> None:
-        self._spec, self._number, self._lane, self._card = spec, number, lane, card
+    def __init__(self, spec: WorkerSpec, number: int, pool: str, lane: WorkerLane, card: WorkerCard) -> None:
+        self._spec, self._number, self._pool, self._lane, self._card = spec, number, pool, lane, card
         self._pid = os.getpid()
         self._runner: Runner | None = None
         self._running: int | None = None
@@ -183,6 +192,8 @@ class Worker:
         for index, limit in enumerate(RELOADABLE):
             if limit in limits:
                 self._lane.report(Kind.LIMIT, int(limits[limit] * 1000), amount=index)
+        for piece in encode(runner.pools()):
+            self._lane.report(Kind.POOLS, text=piece)
         for flaw in runner.flaws():
             self._lane.report(Kind.FLAW, text=flaw)
         self._lane.report(Kind.READY)
@@ -202,7 +213,7 @@ class Worker:
         idle_s = 0.0
         idle = not self._lane.has_more()
         if idle:
-            set_worker_title(self._spec.program, self._number, "idle")
+            set_worker_title(self._spec.program, self._number, self._pool, "idle")
         try:
             self._waiting = True
             while not self._asked_to_leave:
@@ -241,7 +252,7 @@ class Worker:
                 self._lane.report(Kind.BOUNDS, text=bounds.encode())
             self._running = pk  # before anybody can want to interrupt it
             self._lane.report(Kind.STARTED, pk)
-            set_worker_title(self._spec.program, self._number, runner.describe(pk))
+            set_worker_title(self._spec.program, self._number, self._pool, runner.describe(pk))
             runner.run(pk)
             self._running = None
             if os.getpid() != self._pid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import decimal
 import threading
 import uuid
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import DatabaseError, connections, router, transaction
 
-from jobsup import task
+from jobsup import Discard, Retry, Snooze, task
 from jobsup.compat import TASKS_APPS
 from tests.testapp.models import Effect
 
@@ -220,3 +221,23 @@ def end_own_session() -> None:
 
 def no_task() -> None:
     """Be a plain function."""
+
+
+snoozes: list[int] = []
+"""How often `snooze_then_fail` has run."""
+
+
+@task(max_attempts=2)
+def snooze_then_fail() -> None:
+    """Snooze and fail in turn."""
+    snoozes.append(1)
+    if len(snoozes) % 2:
+        raise Snooze(1)
+    raise ValueError
+
+
+@task
+async def async_word(word: str) -> None:
+    """Say what is to become of it, from a coroutine."""
+    await asyncio.sleep(0)
+    raise {"retry": Retry(30), "snooze": Snooze(30), "discard": Discard("no use")}[word]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobsup.compat import TaskResultDoesNotExist, TaskResultStatus
+from jobsup.compat import TaskResultDoesNotExist, TaskResultStatus, task_started
 from jobsup.models import Status
 from jobsup.text import TRACEBACK_CHARS_MAX
 from tests.db import misfits
@@ -211,3 +212,20 @@ def test_records_name_the_job_that_they_belong_to(bench: Bench, caplog: pytest.L
     assert f"job {result.id} {path}, attempt 1, failed, next attempt in 1 s: builtins.ValueError" in caplog.text
     bench.tried_again(result)
     assert f"job {result.id} {path}, attempt 2, failed: builtins.ValueError" in caplog.text
+
+
+def test_a_receiver_of_task_started_that_has_no_name_fails_no_job(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django itself fails when it wants to tell that such a one has failed."""
+
+    def raises(text: str, **_: Any) -> None:
+        raise ValueError(text)
+
+    receiver = functools.partial(raises, "not today")
+    task_started.connect(receiver)
+    try:
+        assert bench.finished(tasks.add.enqueue(1, 2)).return_value == 3
+    finally:
+        task_started.disconnect(receiver)
+    assert "a receiver of task_started failed: builtins.ValueError: not today" in caplog.text

@@ -14,7 +14,7 @@ from django.utils import timezone
 from jobsup import task
 from jobsup.compat import TASKS_APPS, InvalidTask, TaskResultStatus, task_backends
 from jobsup.models import Job, Status
-from jobsup.tasks import JobsupTask
+from jobsup.task import JobsupTask
 from tests.db import misfits
 from tests.testapp import tasks
 

@@ -294,7 +294,7 @@ def test_only_what_runs_wakes_a_supervisor(postgresql: str) -> None:
     def notified(store: Store, pk: int) -> list[str]:
         with statements_of(postgresql) as statements:
             store.cancel([pk])
-        return [statement for statement in statements if "pg_notify" in statement]
+        return [statement for statement in statements if "pg_notify('jobsup'," in statement]
 
     assert notified(store, waiting) == []
     [statement] = notified(store, running)

@@ -189,6 +189,7 @@ NO_MARKS = {
         "SET CONSTRAINTS ALL IMMEDIATE",
         "BEGIN; SET LOCAL statement_timeout = 12345; COMMIT",
         "NOTIFY jobsup",
+        "LISTEN elsewhere; UNLISTEN elsewhere",
     ],
     "sqlite": [
         "UPDATE testapp_effect SET job = 2 WHERE job = 1",

@@ -36,7 +36,7 @@ def test_the_limits_of_a_task_are_those_of_its_job(bench: Bench) -> None:
     task: Any = tasks.noop.get_result(result.id).task
     assert (task.timeout, task.timeout_grace, task.memory_limit) == (60.0, None, 512 << 20)
     assert tasks.noop.get_result(plain.id).task == tasks.noop
-    assert row(bench.store, int(plain.id)).limits is None
+    assert row(bench.store, int(plain.id)).options is None
     bench.runner.load(bench.claim())
     assert bench.runner.bounds(int(result.id)) == Bounds(60.0, 10.0, 512 << 20)
     assert bench.runner.bounds(int(plain.id)) == Bounds()
@@ -93,7 +93,7 @@ def test_s9_the_end_of_a_worker_by_a_limit_is_told_as_that(
     source = DatabaseSource(Conf(), None, runfile, 1)
     source.open()
     result = limits.swallow.enqueue()
-    [pk] = source.claim(1)
+    [pk] = source.claim(1).pks
     stack = '  File "limits.py", line 7 in swallow\n  File "runner.py", line 9 in run'
     loss = Loss(pk, 1, 100, "was killed by SIGABRT", 2.0, ended, 612 << 20, "used 612 MB, limit 512 MB", stack)
     called = source.lost([loss])

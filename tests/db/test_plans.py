@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from django.db import connections
 
+from jobsup import queue_control, untold
 from jobsup.sql import FinishRow
 from jobsup.sql.postgresql import RIVALS
 from jobsup.store import Store
@@ -125,6 +126,11 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
         "claim one queue": (lambda: store.claim(run, ["a"], LIMIT), ready),
         "claim several queues": (lambda: store.claim(run, QUEUES, LIMIT), ready),
         "claim any queue": (lambda: store.claim(run, None, LIMIT), ready),
+        "claim in order": (lambda: store.sql.claim(run, QUEUES, LIMIT, ordered=True), ready),
+        "claim some only": (lambda: store.sql.claim_within(run, QUEUES, {"a": 2, "c": 0}, LIMIT, ordered=True), ready),
+        "look for paused": (lambda: (queue_control.pause(store, ["z"]), queue_control.paused_jobs(store, run)), owned),
+        "look for untold": (lambda: untold.untold_of(store, run), "jobsup_job_untold"),
+        "adopt untold": (lambda: untold.adopt(store, run), "jobsup_job_untold"),
         "promote": (store.sql.promote, due),
         "next due": (store.sql.next_due_s, due),
         "recover": (lambda: store.recover(run, "x"), owned),
@@ -140,7 +146,8 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
 
 
 NAMES = [
-    "claim one queue", "claim several queues", "claim any queue", "promote", "next due", "begin a run", "load",
+    "claim one queue", "claim several queues", "claim any queue", "claim in order", "claim some only",
+    "look for paused", "look for untold", "adopt untold", "promote", "next due", "begin a run", "load",
     "finish", "mark", "lost", "release", "refused", "recover", "enqueue",
 ]  # fmt: skip
 

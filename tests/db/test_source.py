@@ -59,7 +59,7 @@ def fed(routed: str, runfile: RunFile) -> Fed:
 
 def emptied(fed: Fed) -> None:
     """Have the source look until it knows that there is nothing."""
-    while fed.source.claim(10):
+    while fed.source.claim(10).pks:
         pass
 
 
@@ -67,18 +67,18 @@ def test_new_work_is_found(fed: Fed, session: Session) -> None:
     """Whoever enqueues it."""
     emptied(fed)
     pks = session(lambda: put(fed.store, 3))
-    assert fed.source.claim(2) == pks[:2]
-    assert fed.source.claim(2) == pks[2:]
-    assert fed.source.claim(2) == []
+    assert fed.source.claim(2).pks == pks[:2]
+    assert fed.source.claim(2).pks == pks[2:]
+    assert fed.source.claim(2).pks == []
 
 
 def test_what_is_given_back_is_found_again(fed: Fed) -> None:
     """The source's own writes are changes like any other."""
     pks = put(fed.store, 2)
-    assert fed.source.claim(5) == pks
+    assert fed.source.claim(5).pks == pks
     emptied(fed)
     fed.source.release(pks)
-    assert fed.source.claim(5) == pks
+    assert fed.source.claim(5).pks == pks
 
 
 def test_a_job_whose_worker_was_stopped_is_found_again(fed: Fed) -> None:
@@ -87,7 +87,7 @@ def test_a_job_whose_worker_was_stopped_is_found_again(fed: Fed) -> None:
     fed.source.claim(5)
     emptied(fed)
     fed.killed(pk, Ended.STOPPED)
-    assert fed.source.claim(5) == [pk]
+    assert fed.source.claim(5).pks == [pk]
     assert row(fed.store, pk).attempt == 2
 
 
@@ -97,11 +97,11 @@ def test_a_killed_job_is_due_after_its_delay(fed: Fed) -> None:
     fed.source.claim(5)
     emptied(fed)
     fed.killed(pk)
-    assert fed.source.claim(5) == []
+    assert fed.source.claim(5).pks == []
     due_s = fed.source.next_due_s()
     assert due_s is not None
     assert 0 <= due_s <= 1
-    assert eventually(lambda: fed.source.claim(5), 5, "the next attempt") == [pk]
+    assert eventually(lambda: fed.source.claim(5).pks, 5, "the next attempt") == [pk]
     [told] = failures_of(fed.store, pk)
     assert told.traceback.startswith(f"worker 1 (pid 100) was killed by SIGKILL while running job {pk} ")
     assert "after 2.0 s" in told.traceback
@@ -130,7 +130,7 @@ def test_a_notification_wakes(postgresql_routed: str, runfile: RunFile, session:
     fed.source.before_check()
     assert fed.source.wakeup_fd() is None
     assert connections[postgresql_routed].connection is None
-    assert len(fed.source.claim(5)) == 1
+    assert len(fed.source.claim(5).pks) == 1
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_f49_a_claim_that_was_made_is_never_forgotten(
     fed.source._due_at = 0.0  # something has come due
     got: list[int] = []
     with failing_at(fed.store.alias, part), suppress(SourceUnavailable):
-        got += fed.source.claim(2)
+        got += fed.source.claim(2).pks
     owned = Job.objects.using(fed.store.alias).filter(claimed_by=fed.run, status=Status.RUNNING)
     assert sorted(owned.values_list("pk", flat=True)) == sorted(got)
 
@@ -180,17 +180,17 @@ def test_f49_a_claim_that_was_made_is_never_forgotten(
 def test_f42_a_claim_whose_answer_was_lost_is_asked_for(fed: Fed) -> None:
     """The jobs belong to this run, which never heard of them: they are neither claimed again nor forgotten."""
     held, lost = put(fed.store, 2)
-    assert fed.source.claim(1) == [held]
+    assert fed.source.claim(1).pks == [held]
     theirs = claimed(fed.store, begin(fed.store), priority=1)
     with failing_at(fed.store.alias, "SET status = 2", done=True), pytest.raises(SourceUnavailable):
         fed.source.claim(1)
     assert row(fed.store, lost).claimed_by == fed.run
-    assert fed.source.claim(1) == []
+    assert fed.source.claim(1).pks == []
     assert fed.source.strays([held]) == [lost]
     assert row(fed.store, theirs).claimed_by != fed.run
     fed.source.release([lost])
     assert fed.source.strays([held]) == []
-    assert fed.source.claim(1) == [lost]
+    assert fed.source.claim(1).pks == [lost]
     assert row(fed.store, lost).attempt == 1
 
 
@@ -204,7 +204,7 @@ def test_the_databases_errors_are_told_in_one_line(fed: Fed) -> None:
     expected = f"waiting for the database {fed.store.alias!r}: server closed the connection unexpectedly{file}"
     assert str(told.value) == expected
     assert connection.connection is None
-    assert len(fed.source.claim(1)) == 1
+    assert len(fed.source.claim(1).pks) == 1
 
 
 def test_a_supervisor_that_was_declared_lost_is_told_to_end(fed: Fed) -> None:
@@ -227,7 +227,7 @@ def test_a_beat_takes_over_from_silent_runs(fed: Fed, caplog: pytest.LogCaptureF
     fed.source.beat("running")
     assert row(fed.store, pk).status == Status.READY
     assert "recovered 1 job of supervisors that ended without a word" in caplog.text
-    assert fed.source.claim(1) == [pk]
+    assert fed.source.claim(1).pks == [pk]
 
 
 def test_a_beat_finds_what_a_dead_recoverer_left_before_long(fed: Fed) -> None:
@@ -246,7 +246,7 @@ def test_the_next_holder_of_the_run_file_recovers_when_it_opens(fed: Fed, runfil
     fed.source.claim(1)
     following = Fed(fed.store.alias, runfile)
     assert row(fed.store, pk).status == Status.READY
-    assert following.source.claim(1) == [pk]
+    assert following.source.claim(1).pks == [pk]
 
 
 @pytest.mark.parametrize(("finished", "state"), [(True, "stopped"), (False, "starting")])
@@ -310,8 +310,8 @@ def test_a_due_job_that_somebody_else_has_locked_is_not_asked_for_in_circles(
     with session.atomic(postgresql_routed):
         session(lambda: list(locked))
         eventually(lambda: (fed.store.sql.next_due_s() or 1) <= 0, 5, "its time")
-        assert fed.source.claim(5) == []
+        assert fed.source.claim(5).pks == []
         due_in_s = fed.source.next_due_s()
         assert due_in_s is not None
         assert due_in_s > source_module.DUE_LOOK_S / 2
-    eventually(lambda: fed.source.claim(5) == [pk], 5, "the job")
+    eventually(lambda: fed.source.claim(5).pks == [pk], 5, "the job")

@@ -1,9 +1,10 @@
-"""A pool whose work is a list in memory: a `Source` and a `Runner`; `program` runs a `Supervisor` on them.
+"""A pool whose work is a list in memory: its `Runner`; `program` runs a `Supervisor` on that and on a `ListSource`.
 
 The program finds everything in the folder `LISTPOOL_DIR`: `config.json` to start with, `inbox`, a FIFO that new keys
 are written to, `boot.json`, the "code" that a worker boots with, and `journal`, a line for everything that happened.
-A file `down` makes the source unavailable, `cancelled` names keys that are cancelled, and `bounds.json` says what every
-key may use. What a key does is encoded in it: see `Does` and `key`.
+A file `down` makes the source unavailable, `cancelled` names keys that are cancelled, `paused` feeds that are paused,
+and `bounds.json` says what every key may use. What a key does is encoded in it: see `Does` and `key`; its feed is what
+it does.
 """
 
 from __future__ import annotations
@@ -15,25 +16,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spawnpool import worker
 from spawnpool.bounds import NO_BOUNDS, Bounds
-from spawnpool.errors import SourceUnavailable
+from spawnpool.pools import Pool
 from spawnpool.source import REST_INTERVAL_S
-from spawnpool.states import Ended
 from tests.process import deeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spawnpool.bounds import Interrupt
-    from spawnpool.source import Loss, Reports, Running
+    from spawnpool.source import Reports
 
-MAX_ATTEMPTS = 3
 TOLD = {"LISTPOOL_DIR", "NOTIFY_SOCKET", "WATCHDOG_USEC"}
 """The variables of which a worker tells whether it has them."""
 _serials = itertools.count(1)
@@ -70,6 +68,11 @@ def key(does: Does, arg: int = 0) -> int:
     return (does * 100_000 + arg) * 10_000 + next(_serials)
 
 
+def feed_of(pk: int) -> str:
+    """Return the feed of a key: what it does."""
+    return Does(pk // 10_000 // 100_000).name.lower()
+
+
 class Journal:
     """Lines of JSON, each written at once by whoever has something to tell.
 
@@ -97,139 +100,6 @@ class Journal:
         """Return the keys whose outcome is recorded."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return {entry[3] for entry in map(json.loads, lines) if entry[0] == "done"}
-
-
-class ListSource:
-    """Work in a list, fed through a FIFO; a lost key is tried again until its attempts are used up.
-
-    An attempt counts when the job was running and no stop cut it short; one that broke its limits was the last.
-    """
-
-    def __init__(self, directory: Path, keys: Sequence[int]) -> None:
-        self._directory = directory
-        self._journal = Journal(directory, keep=True)
-        self._keys = deque(keys)
-        self._claimed: set[int] = set()
-        self._attempts: dict[int, int] = {}
-        self._heard = False
-        self._inbox = os.open(directory / "inbox", os.O_RDWR | os.O_NONBLOCK)
-
-    def _reach(self) -> None:
-        if (self._directory / "down").exists():
-            raise SourceUnavailable("the list is away")
-
-    def open(self) -> Sequence[int]:
-        """Begin; the integer shows that integers reach the runner."""
-        self._reach()
-        self._journal.tell("open")
-        return (42,)
-
-    def claim(self, limit: int) -> Sequence[int]:
-        """Hand keys out."""
-        self._reach()
-        pks = [self._keys.popleft() for _ in range(min(limit, len(self._keys)))]
-        if not pks and (news := self._directory / "news_while_asked").exists():
-            news.unlink()
-            self._hear_while_asked()
-        self._claimed.update(pks)
-        self._journal.tell("claim", pks)
-        if pks and (lost := self._directory / "lose_the_answer").exists():
-            lost.unlink()
-            raise SourceUnavailable("the list took the claim, and its answer was lost")
-        return pks
-
-    def _hear_while_asked(self) -> None:
-        """Take in the next keys within the answer to a claim, as a database's driver does with notifications."""
-        while not self._heard:
-            self._keys.extend(map(int, self._read_inbox().split()))
-            self._heard = bool(self._keys)
-
-    def _read_inbox(self) -> bytes:
-        try:
-            return os.read(self._inbox, 65536)
-        except BlockingIOError:
-            return b""
-
-    def strays(self, holding: Collection[int]) -> Sequence[int]:
-        """Return what was handed out and never arrived."""
-        self._reach()
-        pks = sorted(self._claimed - self._journal.done() - set(holding))
-        self._journal.tell("strays", pks)
-        return pks
-
-    def release(self, pks: Sequence[int]) -> None:
-        """Take unstarted keys back, uncounted."""
-        self._reach()
-        self._journal.tell("release", list(pks))
-        assert self._claimed.issuperset(pks), f"{pks} are released and not claimed"
-        self._claimed.difference_update(pks)
-        self._keys.extendleft(reversed(pks))
-
-    def running(self, mark: Running) -> None:
-        """Note what runs for long."""
-        self._journal.tell("running", mark.pk, mark.pid, mark.for_s)
-
-    def lost(self, losses: Sequence[Loss]) -> Mapping[int, str]:
-        """Account for keys that were begun and not settled."""
-        self._reach()
-        for loss in losses:
-            assert loss.pk in self._claimed, f"{loss.pk} is lost and not claimed"
-            self._claimed.remove(loss.pk)
-            counts = loss.ended is not Ended.STOPPED and loss.ran_s is not None
-            self._attempts[loss.pk] = self._attempts.get(loss.pk, 0) + counts
-            done = loss.pk in self._journal.done()
-            again = not done and not loss.ended.by_a_limit and self._attempts[loss.pk] < MAX_ATTEMPTS
-            if again:
-                self._keys.append(loss.pk)
-            fate = "done" if done else "again" if again else "failed"
-            self._journal.tell("account", loss.pk, loss.tell(f"key {loss.pk}"))
-            self._journal.tell("lost", loss.pk, loss.words, loss.ran_s, loss.ended.value, loss.pid, fate)
-        return {loss.pk: f"key {loss.pk}" for loss in losses}
-
-    def beat(self, state: str) -> None:
-        """Note that the supervisor lives."""
-        self._reach()
-        self._journal.tell("beat", state)
-
-    def cancelled(self) -> Sequence[int]:
-        """Return the keys that were written to the file `cancelled` since the last look."""
-        file = self._directory / "cancelled"
-        if not file.exists():
-            return ()
-        pks = [int(line) for line in file.read_text().split()]
-        file.unlink()
-        self._journal.tell("cancelled", pks)
-        return pks
-
-    def backlog(self) -> int:
-        """Return how many keys wait."""
-        return len(self._keys)
-
-    def next_due_s(self) -> None:
-        """Nothing waits for its time here."""
-
-    def is_empty(self) -> bool:
-        """Nothing waits and everything that was claimed is recorded."""
-        return not self._keys and self._claimed <= self._journal.done()
-
-    def wakeup_fd(self) -> int | None:
-        """Return the FIFO."""
-        return self._inbox
-
-    def woken(self) -> bool:
-        """Take in the keys that were written to the FIFO."""
-        data, heard, self._heard = self._read_inbox(), self._heard, False
-        self._keys.extend(map(int, data.split()))
-        return heard or bool(data)
-
-    def before_check(self) -> None:
-        """Note that everything would be closed now."""
-        self._journal.tell("before_check")
-
-    def close(self, *, finished: bool) -> None:
-        """End."""
-        self._journal.tell("close", finished)
-        os.close(self._inbox)
 
 
 class ListRunner:
@@ -261,6 +131,10 @@ class ListRunner:
         """Return what the settings say."""
         limits: dict[str, float] = self._code.get("limits", {})
         return limits
+
+    def pools(self) -> Sequence[Pool]:
+        """Return what the settings say."""
+        return [Pool(**values) for values in self._code.get("pools", ())]
 
     def flaws(self) -> Sequence[str]:
         """Return what the code says."""

@@ -42,6 +42,7 @@ class Pool:
         in_thread: run the supervisor in a helper thread.
         down: begin without the source.
         bounds: what every key may use.
+        pools: the pools, as arguments of `spawnpool.pools.Pool`.
         limits: other limits than `QUICK`.
     """
 
@@ -56,12 +57,19 @@ class Pool:
         in_thread: bool = False,
         down: bool = False,
         bounds: dict[str, float] | None = None,
+        pools: Sequence[dict[str, Any]] = (),
         **limits: float,
     ) -> None:
         self.directory = directory
         directory.mkdir()
         os.mkfifo(directory / "inbox")
-        config = {"keys": list(keys), "limits": QUICK | limits, "twists": twists or {}, "in_thread": in_thread}
+        config = {
+            "keys": list(keys),
+            "limits": QUICK | limits,
+            "twists": twists or {},
+            "in_thread": in_thread,
+            "pools": list(pools),
+        }
         (directory / "config.json").write_text(json.dumps(config))
         if boot is not None:
             self.code(**boot)
@@ -99,6 +107,13 @@ class Pool:
         new = self.directory / "cancelled.new"
         new.write_text("\n".join(map(str, keys)))
         new.rename(self.directory / "cancelled")
+
+    def pause(self, *feeds: str) -> None:
+        """Pause feeds, and wake the supervisor; none: let all go on."""
+        new = self.directory / "paused.new"
+        new.write_text(" ".join(feeds))
+        new.rename(self.directory / "paused")
+        os.write(self._inbox, b"\n")
 
     def take_source_away(self) -> None:
         """Make the source unavailable."""

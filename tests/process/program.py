@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from spawnpool import hands, process
 from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
+from spawnpool.pools import Pool
 from spawnpool.supervisor import Supervisor
 from spawnpool.worker import WorkerSpec
-from tests.process.listpool import Journal, ListSource
+from tests.process.listpool import Journal
+from tests.process.listsource import ListSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +112,7 @@ def main() -> int:
         source,
         WorkerSpec("listpool", "tests.process.listpool.ListRunner", log_file),
         Limits(**config["limits"]),
+        pools=[Pool(**values) for values in config["pools"]],
         on_workers=lambda pids: journal.tell("workers", pids),
         last=True,
     )

@@ -223,6 +223,7 @@ def test_fault_19_a_poison_job_ends_by_its_attempts_and_many_deaths_by_the_exit_
         wait_final(supervisor, [poison, *others], WAIT_S)
         assert (status(poison), row(poison).attempt) == (Status.FAILED, 2)
         assert "degraded" not in supervisor.log()
+        eventually(lambda: not row(poison).untold, WAIT_S, "a worker that tells of its end")
         for number in range(1, 3):
             pid = eventually(lambda: [pid for pid in supervisor.workers() if is_idle(pid)], WAIT_S, "a worker")[0]
             os.kill(pid, signal.SIGKILL)

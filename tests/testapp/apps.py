@@ -11,8 +11,9 @@ class TestappConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Install the faults and the watch that a test asked for."""
-        from tests.testapp import faults, watch
+        """Install the faults, the watch and the receivers that a test asked for."""
+        from tests.testapp import faults, told, watch
 
         faults.install()
         watch.install()
+        told.install()

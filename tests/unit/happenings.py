@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from spawnpool import events as e
 from spawnpool.bounds import Bounds
 from spawnpool.limits import Limits
+from spawnpool.pools import Pool
 from spawnpool.states import StopReason
 from tests.unit.puppet import MB, PLAIN, Job
 from tests.unit.world import World
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.unit.puppet import Puppet
 
-HEAD_BYTES = 8
+HEAD_BYTES = 9
 STEPS_S = (0.0, 0.001, 0.005, 0.03, 0.1, 0.6, 1.0, 6.0, 31.0)
 KINDS = (
     PLAIN,
@@ -27,6 +28,19 @@ KINDS = (
     Job(Bounds(None, 10.0, 100 * MB), grows_by=30 * MB),
     Job(heeds=False),
 )
+POOLS: tuple[tuple[Pool, ...], ...] = (
+    (),
+    (),
+    (Pool(name="one", workers=2, feeds=("b", "a", "c"), ordered=True, at_once={"b": 1}),),
+    (Pool(name="one", workers=1, feeds=("a",), at_once={"a": 1}), Pool(name="two", workers=2, at_once={"b": 1})),
+    (
+        Pool(name="one", workers=1, feeds=("a", "b"), ordered=True),
+        Pool(name="two", workers=1, feeds=("b", "a"), ordered=True, at_once={"a": 1, "b": 2}),
+        Pool(name="three", workers=1, feeds=("c", "b"), at_once={"b": 1}),
+    ),
+    (Pool(name="three", workers=2, feeds=("a",), at_once={"a": 2}), Pool(name="default", workers=1, at_once={"a": 1})),
+)
+"""In each there is a pool for every feed."""
 SETTINGS: tuple[dict[str, float], ...] = (
     {},
     {"workers": 2},
@@ -99,6 +113,20 @@ def cancel(world: World, choice: int) -> None:
 def new_settings(world: World, choice: int) -> None:
     """Change what workers read when they boot."""
     world.settings = SETTINGS[choice % len(SETTINGS)]
+    if choice % 3 == 0:
+        world.pools = POOLS[choice // 3 % len(POOLS)]
+
+
+def pause(world: World, choice: int) -> None:
+    """Pause feeds, which is told at once or when the source is asked, or let them go on."""
+    if choice % 3 == 0:
+        world.paused.clear()
+        world.feed(e.Woken())
+    elif choice % 3 == 1:
+        world.pause("abc"[choice // 3 % 3])
+    else:
+        world.paused.add("abc"[choice // 3 % 3])
+        world.pause_wanted = True
 
 
 act = on_worker(lambda world, puppet, choice: puppet.act(choice))
@@ -125,6 +153,7 @@ HAPPENINGS: list[Callable[[World, int], object]] = [
     add,
     add,
     cancel,
+    pause,
     new_settings,
     toggle("source_down"),
     toggle("spawn_fails"),
@@ -153,7 +182,8 @@ def limits_of(head: bytes) -> Limits:
 
 def play(schedule: bytes) -> World:
     """Live through a whole schedule: its head chooses the limits, each two bytes after that what happens and how."""
-    world = World(limits_of(schedule[:HEAD_BYTES]), keys=schedule[7] % 20)
+    pools = POOLS[schedule[8] % len(POOLS)]
+    world = World(limits_of(schedule[:HEAD_BYTES]), keys=schedule[7] % 20, pools=pools)
     world.kinds = KINDS
     world.tick()
     for byte, choice in zip(schedule[HEAD_BYTES::2], schedule[HEAD_BYTES + 1 :: 2], strict=False):

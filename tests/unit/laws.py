@@ -216,7 +216,7 @@ class Laws:
         living = [member for member in machine.members.values() if member.state in LIVING]
         serving = [member.number for member in living if member.serving]
         assert len(serving) == len(set(serving)), "two workers serve in one place"
-        assert all(number <= machine.wanted for number in serving), "more workers serve than are wanted"
+        assert all(machine.is_wanted(number) for number in serving), "more workers serve than are wanted"
         beside = len(living) - len({member.number for member in living})
         assert beside <= (machine.reason is StopReason.NONE), "more than one worker beside the wanted ones"
         running = [pk for member in machine.members.values() if (pk := member.running()) is not None]
@@ -230,7 +230,7 @@ class Laws:
         arrived = {m.number for m in machine.members.values() if m.serving and m.wid not in self._before_serving}
         for wid, number in self._before_serving.items():
             member = machine.members.get(wid)
-            if member is None or member.state is not WorkerState.LEAVING or number > machine.wanted:
+            if member is None or member.state is not WorkerState.LEAVING or not machine.is_wanted(number):
                 continue
             by_itself = isinstance(event, e.Reported) and event.wid == wid
             assert by_itself or number in arrived, f"worker {wid} was sent away before its successor was there"

@@ -6,11 +6,12 @@ What it does next is chosen from outside; what it says waits in `pipe` until it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.limits import RELOADABLE
+from spawnpool.pools import Pool, encode
 from spawnpool.reports import Kind, Report
 from spawnpool.states import ExitCode
 
@@ -39,6 +40,8 @@ class Puppet:
     begin: Callable[[int, int], None]
     """Told the wid and the key when it begins one."""
     settings: dict[str, float]
+    pools: Sequence[Pool] = ()
+    """What it reads of pools then."""
     lane: deque[tuple[int, list[int]] | None] = field(default_factory=deque)
     permits: int = 0
     pipe: list[Report] = field(default_factory=list)
@@ -119,6 +122,8 @@ class Puppet:
     def _boot(self) -> None:
         for name, value in self.settings.items():
             self.say(Kind.LIMIT, int(value * 1000), RELOADABLE.index(name))
+        for piece in encode(self.pools):
+            self.say(Kind.POOLS, text=piece)
         self.ready = True
         self.say(Kind.READY)
 

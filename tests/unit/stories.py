@@ -9,12 +9,21 @@ from spawnpool.limits import Limits
 from tests.unit.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spawnpool.pools import Pool
     from tests.unit.puppet import Job, Puppet
 
 
-def on_duty(workers: int = 2, keys: int = 0, fixed: frozenset[str] = frozenset(), **limits: float) -> World:
+def on_duty(
+    workers: int = 2,
+    keys: int = 0,
+    fixed: frozenset[str] = frozenset(),
+    pools: Sequence[Pool] = (),
+    **limits: float,
+) -> World:
     """Return a world whose workers are all ready."""
-    world = World(Limits(workers=workers).changed(limits), keys, fixed)
+    world = World(Limits(workers=workers).changed(limits), keys, fixed, pools)
     world.tick()
     boot_all(world)
     return world
@@ -45,7 +54,7 @@ def start(world: World, puppet: Puppet) -> None:
 
 def at_work(job: Job, workers: int = 1, **limits: float) -> World:
     """Return a world in which worker 1 has begun such a job, as key 1."""
-    world = on_duty(workers, 0, frozenset(), **limits)
+    world = on_duty(workers, 0, frozenset(), (), **limits)
     world.jobs[1] = job
     world.add_keys(1)
     world.feed(e.Woken())

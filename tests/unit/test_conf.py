@@ -16,8 +16,9 @@ from jobsup.backend import JobsupBackend
 JOBSUP = "jobsup.backend.JobsupBackend"
 OURS = {"BACKEND": JOBSUP}
 EXPECTED_KEYS = (
-    "BOOT_TIMEOUT, CANCEL_ASK, CANCEL_GRACE, CRASH_ATTEMPTS, GRACE, LEASE, MAX_AGE, MAX_JOBS, MAX_RSS, MEMORY_LIMIT, "
-    "NAME, NODE, NOTIFY, RESTARTS, RESTARTS_WINDOW, RUN_DIR, TIMEOUT, TIMEOUT_GRACE, WORKERS"
+    "BOOT_TIMEOUT, CANCEL_ASK, CANCEL_GRACE, CRASH_ATTEMPTS, GRACE, KEEP, LEASE, MAX_AGE, MAX_JOBS, MAX_RSS, "
+    "MEMORY_LIMIT, NAME, NODE, NOTIFY, POOLS, RESTARTS, RESTARTS_WINDOW, RUN_DIR, SCHEDULES, TIMEOUT, TIMEOUT_GRACE, "
+    "WORKERS"
 )
 
 
@@ -106,7 +107,7 @@ def test_jobsup_is_a_dict(value: Any) -> None:
     assert refusal(JOBSUP=value) == f"JOBSUP is {value!r}: expected a dict"
 
 
-@pytest.mark.parametrize("key", ["WORKER", "workers", "grace_s", "POOLS", 1])
+@pytest.mark.parametrize("key", ["WORKER", "workers", "grace_s", "POOL", 1])
 def test_an_unknown_key_is_told_with_those_that_there_are(key: Any) -> None:
     """With its path."""
     assert refusal(JOBSUP={key: 1}) == f"JOBSUP[{key!r}] is no setting of jobsup; there are {EXPECTED_KEYS}"

@@ -13,9 +13,9 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from jobsup import cancel_requested, interrupts
+from jobsup.attempt import cut
 from jobsup.errors import JobCancelled, JobInterrupted, JobTimeout
 from jobsup.interrupts import Interrupts
-from jobsup.runner import cut
 from jobsup.text import traceback_text
 from spawnpool.bounds import Bounds, Interrupt
 from spawnpool.worker import Worker

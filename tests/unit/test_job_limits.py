@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobsup import limits
+from jobsup import limits, options
 from jobsup.compat import InvalidTask
 from jobsup.conf import Conf
 from spawnpool.bounds import Bounds
@@ -19,9 +19,9 @@ from tests.testapp import tasks
 NONE = Bounds(None, 10.0, None)
 
 
-def bounds(default: Bounds = NONE, **options: Any) -> Bounds:
+def bounds(default: Bounds = NONE, **given: Any) -> Bounds:
     """Return what is in force for a job of a task with these options."""
-    return limits.bounds_of(limits.text_of(tasks.noop.using(**options)), default)
+    return limits.bounds_of(options.text_of(tasks.noop.using(**given)), default)
 
 
 def test_what_is_declared_is_in_force() -> None:
@@ -43,17 +43,17 @@ def test_what_is_not_declared_is_what_the_settings_say() -> None:
 
 def test_a_task_that_declares_nothing_keeps_nothing() -> None:
     """NULL in the row, as for tasks of other backends."""
-    assert limits.text_of(tasks.noop) is None
-    assert limits.text_of(SimpleNamespace()) is None
-    assert limits.options_of(None) == {"timeout": None, "timeout_grace": None, "memory_limit": None}
+    assert options.text_of(tasks.noop) is None
+    assert options.text_of(SimpleNamespace()) is None
+    assert options.options_of(None) == dict.fromkeys(options.KEPT)
 
 
 def test_the_text_has_seconds_and_bytes() -> None:
     """Whatever they were declared as."""
-    text = limits.text_of(tasks.noop.using(timeout=timedelta(minutes=2), memory_limit="200M"))
+    text = options.text_of(tasks.noop.using(timeout=timedelta(minutes=2), memory_limit="200M"))
     assert text is not None
     assert json.loads(text) == {"timeout": 120.0, "memory_limit": 200 << 20}
-    assert limits.options_of(text) == {"timeout": 120.0, "timeout_grace": None, "memory_limit": 200 << 20}
+    assert options.options_of(text) == dict.fromkeys(options.KEPT) | {"timeout": 120.0, "memory_limit": 200 << 20}
 
 
 @pytest.mark.parametrize(

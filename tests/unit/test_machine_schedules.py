@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -23,6 +24,9 @@ from tests.unit.happenings import HEAD_BYTES, play
 from tests.unit.laws import DEGRADED
 from tests.unit.puppet import MB, PLAIN
 from tests.unit.world import World
+
+if TYPE_CHECKING:
+    from spawnpool.member import Member
 
 SCHEDULES = int(os.environ.get("JOBSUP_SCHEDULES", "1200"))
 CHUNKS = 8
@@ -45,6 +49,8 @@ def heal(world: World) -> None:
     """End every trouble: from now on workers work, spawns succeed, the source answers and jobs are plain."""
     world.source_down = world.spawn_fails = world.answers_late = False
     world.kinds, world.settings = (PLAIN,), {}
+    world.paused.clear()
+    world.pause_wanted = False
     for puppet in world.puppets.values():
         puppet.stubborn, puppet.rss_bytes = False, 50 * MB
     world.answer_late_claim()
@@ -142,13 +148,25 @@ def neither_spins_nor_oversleeps(world: World) -> None:
     assert deadline > world.now, "the loop would spin"
     assert deadline <= world.now + machine.limits.beat_interval_s
     working = machine.reason is StopReason.NONE and not machine.quiet
-    if working and world.waiting and any(member.free for member in machine.members.values()):
+    if working and any(can_begin_more(world, member) for member in machine.members.values()):
         assert deadline <= world.now + machine.limits.poll_interval_s, "a free worker starves"
     for _ in range(40):  # and from now on nobody says or does anything: time must go on
         before = world.now
         for _ in range(4):
             world.tick_to_deadline()
         assert world.now > before or machine.state is SupervisorState.STOPPED, "the loop spins"
+
+
+def can_begin_more(world: World, member: Member) -> bool:
+    """Tell whether a worker is free while a key waits that it might get."""
+    pool = world.served.get(member.pool)
+    if not member.free or pool is None:
+        return False
+    return any(
+        world.held()[pool.name, world.feed_of(pk)] < pool.at_once.get(world.feed_of(pk), 10**6)
+        for pk in world.waiting
+        if world.may_take(pool, pk)
+    )
 
 
 ENDINGS = (

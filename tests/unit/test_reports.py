@@ -36,7 +36,7 @@ def test_m5_noise_is_refused_or_bounded(noise: bytes) -> None:
         assert len(decode(bytearray(noise))) <= len(noise) // 16
 
 
-@pytest.mark.parametrize("head", ["02010000", "01000000", "010d0000", "0101f101"])
+@pytest.mark.parametrize("head", ["02010000", "01000000", "010e0000", "0101f101"])
 def test_m5_a_wrong_version_kind_or_length_is_refused(head: str) -> None:
     """The three fields that can be wrong."""
     with pytest.raises(BrokenReport, match=head):

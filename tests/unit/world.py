@@ -7,7 +7,7 @@ integers is a whole schedule.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from itertools import count as count_from
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from spawnpool.drain import DrainReport
     from spawnpool.limits import Limits
+    from spawnpool.pools import Pool
 
 MAX_ATTEMPTS = 3
 ENDLESS = 1000
@@ -35,18 +36,31 @@ class World:
         limits: of the machine.
         keys: how many keys wait in the source at first.
         fixed: names of limits that a reload must not change.
+        pools: of the machine, and of the settings.
     """
 
-    def __init__(self, limits: Limits, keys: int = 0, fixed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, limits: Limits, keys: int = 0, fixed: frozenset[str] = frozenset(), pools: Sequence[Pool] = ()
+    ) -> None:
         self.now = 1000.0
-        self.machine = Machine(limits, self.now, fixed)
+        self.machine = Machine(limits, self.now, fixed, pools)
         self.laws = Laws(self.machine)
         self.puppets: dict[int, Puppet] = {}
         self.jobs: dict[int, Job] = {}
         self.kinds: Sequence[Job] = (PLAIN,)
         """What keys do that are not in `jobs`, in turn."""
         self.settings: dict[str, float] = {}
-        """What a worker that boots from now on reads."""
+        """What a worker that boots from now on reads, and of pools:"""
+        self.pools: Sequence[Pool] = pools
+        self.served = {pool.name: pool for pool in self.machine.pools}
+        """The pools as the source was told of them."""
+        self.feeds: Sequence[str] = ("a", "b", "c")
+        """The feeds of the keys, in turn."""
+        self.owners: dict[int, tuple[str, str | None]] = {}
+        """Of claimed keys: the pool, and the feed if that had a limit there."""
+        self.paused: set[str] = set()
+        self.unwanted: set[int] = set()
+        """Keys of which the machine heard that their feed is paused."""
         self.waiting: deque[int] = deque(range(1, keys + 1))
         self.last_key = keys
         self.claimed: dict[int, int | None] = {}  # key -> the worker that began it
@@ -61,6 +75,8 @@ class World:
         self.reloads: list[e.ReloadEnded] = []
         self.cancel_wanted: set[int] = set()
         """What the source says when it is asked who is cancelled."""
+        self.pause_wanted = False
+        """Whether it then tells of paused feeds, too."""
         self.spawns: list[tuple[float, int]] = []
         self.said: list[str] = []
         self.answers: deque[e.Event] = deque()
@@ -81,7 +97,8 @@ class World:
             e.Measure: lambda action: self._measure(action.wid),
             e.Listen: lambda action: self._hear_out(action.wid),
             e.Check: lambda action: self._check(),
-            e.LookForCancelled: self._look_for_cancelled,
+            e.LookForOrders: self._look_for_orders,
+            e.Serve: self._serve,
             e.ReloadEnded: self.reloads.append,
             e.Say: lambda action: self.said.append(action.text),
         }
@@ -98,6 +115,8 @@ class World:
             event = self.answers.popleft()
             self.laws.before(event, self.now)
             self.lost_in_step = set()
+            if isinstance(event, e.PauseAsked):
+                self.unwanted.update(event.pks)
             for action in self.machine.step(event, self.now):
                 self.laws.action(action, self.now)
                 if performer := self.performers.get(type(action)):
@@ -156,7 +175,9 @@ class World:
         if self.spawn_fails:
             self.answers.append(e.SpawnFailed(action.wid, "no descriptors"))
         else:
-            self.puppets[action.wid] = Puppet(action.wid, action.number, self.job_of, self._begin, dict(self.settings))
+            self.puppets[action.wid] = Puppet(
+                action.wid, action.number, self.job_of, self._begin, dict(self.settings), self.pools
+            )
 
     def _begin(self, wid: int, pk: int) -> None:
         assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
@@ -168,6 +189,9 @@ class World:
         puppet.permits += len(action.pks)
         puppet.lane.append((action.epoch, list(action.pks)))
         assert all(self.claimed[pk] is None for pk in action.pks), "a key that was begun is sent again"
+        pool = self.machine.members[action.wid].pool
+        assert {self.owners[pk][0] for pk in action.pks} == {pool}, f"keys of another pool are sent to one of {pool}"
+        assert self.unwanted.isdisjoint(action.pks), "a key of a paused feed is sent"
 
     def _take_back(self, action: e.TakeBack) -> None:
         puppet = self.puppets[action.wid]
@@ -185,18 +209,44 @@ class World:
     def _claim(self, action: e.Claim) -> None:
         assert self.machine.reason is StopReason.NONE, "a stopping supervisor claims"
         assert self.late_claim is None, "two claims at once"
-        answer = self._ask_for_keys(action.limit)
+        answer = self._ask_for_keys(action)
         if self.answers_late:
             self.late_claim = answer
         else:
             self.answers.append(answer)
 
-    def _ask_for_keys(self, limit: int) -> e.Claimed | e.ClaimFailed:
+    def _ask_for_keys(self, action: e.Claim) -> e.Claimed | e.ClaimFailed:
         if self.source_down:
             return e.ClaimFailed(1.0)
-        pks = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+        pool, rooms = self.served[action.pool], dict(action.rooms)
+        assert rooms.keys() == pool.at_once.keys(), f"{rooms} are not the limits of {pool}"
+        pks: list[int] = []
+        for pk in self._best_first(pool):
+            if len(pks) < action.limit and rooms.get(self.feed_of(pk), 1):
+                pks.append(pk)
+                if self.feed_of(pk) in rooms:
+                    rooms[self.feed_of(pk)] -= 1
+        self._take(pool, pks)
+        return e.Claimed(pks, action.limit, None, pool.name, {pk: feed for pk in pks if (feed := self.owners[pk][1])})
+
+    def _best_first(self, pool: Pool) -> list[int]:
+        """Return what waits for a pool."""
+        fit = [pk for pk in self.waiting if self.may_take(pool, pk)]
+        return sorted(fit, key=lambda pk: (pool.feeds or ()).index(self.feed_of(pk))) if pool.ordered else fit
+
+    def _take(self, pool: Pool, pks: list[int]) -> None:
+        """Let keys be claimed; no feed has more than its limit, counted from the claims under that limit."""
+        self.waiting = deque(pk for pk in self.waiting if pk not in set(pks))
         self.claimed |= dict.fromkeys(pks)
-        return e.Claimed(pks, limit, None)
+        self.unwanted.difference_update(pks)
+        self.owners |= {pk: (pool.name, feed if (feed := self.feed_of(pk)) in pool.at_once else None) for pk in pks}
+        taken = {self.feed_of(pk) for pk in pks}
+        held = self.held()
+        for feed in taken & pool.at_once.keys():
+            assert held[pool.name, feed] <= pool.at_once[feed], f"{held} for {pool}"
+
+    def _serve(self, action: e.Serve) -> None:
+        self.served = {pool.name: pool for pool in action.pools}
 
     def _release(self, action: e.Release) -> None:
         for pk in action.pks:
@@ -229,10 +279,21 @@ class World:
         for wid in self.puppets:
             self._measure(wid)
 
-    def _look_for_cancelled(self, _action: e.LookForCancelled) -> None:
+    def _look_for_orders(self, _action: e.LookForOrders) -> None:
         if self.cancel_wanted and not self.source_down:
             self.answers.append(e.CancelAsked(sorted(self.cancel_wanted)))
             self.cancel_wanted.clear()
+        if self.pause_wanted and not self.source_down:
+            self.pause_wanted = False
+            self.answers.append(self._pause_asked())
+
+    def _pause_asked(self) -> e.PauseAsked:
+        """Return what the source says of paused feeds; no key of those is sent again once that has arrived.
+
+        In the shell it is asked when the answers to earlier claims are in.
+        """
+        coming = self.late_claim.pks if isinstance(self.late_claim, e.Claimed) else ()
+        return e.PauseAsked([pk for pk in self.claimed if self.feed_of(pk) in self.paused and pk not in coming])
 
     def _lose(self, action: e.Lose) -> None:
         self.lost.append(action)
@@ -261,6 +322,25 @@ class World:
     def job_of(self, pk: int) -> Job:
         """Return what a key does."""
         return self.jobs.get(pk) or self.kinds[pk % len(self.kinds)]
+
+    def feed_of(self, pk: int) -> str:
+        """Return the feed of a key."""
+        return self.feeds[pk % len(self.feeds)]
+
+    def held(self) -> Counter[tuple[str, str | None]]:
+        """Count the claimed keys that are not recorded, by pool and feed with a limit there."""
+        done: set[int] = set().union(*(puppet.settled for puppet in self.puppets.values()))
+        return Counter(self.owners[pk] for pk in self.claimed if pk not in done)
+
+    def may_take(self, pool: Pool, pk: int) -> bool:
+        """Tell whether a key that waits is one for a pool."""
+        feed = self.feed_of(pk)
+        return feed not in self.paused and (pool.feeds is None or feed in pool.feeds)
+
+    def pause(self, *feeds: str) -> None:
+        """Pause feeds, and let the source say so unasked."""
+        self.paused.update(feeds)
+        self.feed(self._pause_asked())
 
     def cancel(self, *pks: int) -> None:
         """Let the source say, unasked, that keys are cancelled."""

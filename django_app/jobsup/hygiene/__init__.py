@@ -34,9 +34,10 @@ class Hygiene:
     Args:
         on_faulthandler_off: called when a job switched faulthandler off, or took signals from it; switches it on
             again as the worker has it.
+        others: look after more.
     """
 
-    def __init__(self, on_faulthandler_off: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_faulthandler_off: Callable[[], None] | None = None, others: Sequence[Room] = ()) -> None:
         self._findings = Findings()
         self._streams = Streams()
         rooms: Sequence[Room] = (
@@ -45,6 +46,7 @@ class Hygiene:
             Surroundings(),
             Context(),
             Threads(),
+            *others,
             Connections(),
         )
         self._restore = [room.restore for room in rooms]

@@ -56,10 +56,11 @@ WORDS = {
 }
 
 QUESTIONS = {
+    "channel": "SELECT 1 FROM pg_listening_channels() LIMIT 1",
     "lock": "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() LIMIT 1",
     "foreign_keys": "SELECT 1 FROM pragma_foreign_keys WHERE foreign_keys = 0",
 }
-"""What is usually undone by those who do it, Django's migrations among them: a row says that it was not."""
+"""What is usually undone by those who do it, `result.wait()` among them: a row says that it was not."""
 
 
 def marks(sql: str) -> frozenset[str]:

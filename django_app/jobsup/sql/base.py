@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,8 +25,16 @@ ANY_QUEUE = """
 
 LOADED = (
     "id, task, queue, backend, priority, arguments, run_after, max_attempts, attempt, claimed_by, worker, status, "
-    "enqueued_at, started_at, last_attempted_at, finished_at, result, limits, cancel_asked_at"
+    "enqueued_at, started_at, last_attempted_at, finished_at, result, options, cancel_asked_at, awaited, ready_at, "
+    "ready_message, untold, uncounted"
 )
+
+HOLDERS = ("status IN (0, 1)", "status = 2 AND unique_running")
+"""Who may have a unique key: a job that waits; one that runs has it only if it says so. Each has its own index."""
+
+WAIT_LOOK_S = 0.01
+WAIT_LOOK_MAX_S = 0.25
+"""How often somebody who waits for a job looks where nobody can tell, at first and in the long run."""
 
 
 class NewRow(NamedTuple):
@@ -37,7 +47,12 @@ class NewRow(NamedTuple):
     arguments: str
     run_after: datetime | None
     max_attempts: int | None
-    limits: str | None = None
+    options: str | None = None
+    keep_s: int | None = None
+    unique_key: str | None = None
+    unique_running: bool = False
+    schedule: str | None = None
+    tick_at: datetime | None = None
 
 
 class LoadedRow(NamedTuple):
@@ -60,8 +75,13 @@ class LoadedRow(NamedTuple):
     last_attempted_at: datetime | None
     finished_at: datetime | None
     result: str | None
-    limits: str | None = None
+    options: str | None = None
     cancel_asked_at: datetime | None = None
+    awaited: bool = False
+    ready_at: datetime | None = None
+    ready_message: str | None = None
+    untold: bool = False
+    uncounted: int = 0
 
 
 class FinishRow(NamedTuple):
@@ -77,6 +97,8 @@ class FinishRow(NamedTuple):
         ended_ago_s: how long ago it ended, in seconds.
         delay_s: for a job that becomes scheduled: in how many seconds it is due.
         left_behind: what it left to the next job, in words; None for nothing.
+        uncounted: 1 if the attempt does not count against the limit.
+        untold: whether the receivers of `task_finished` are still to be told, since no worker ended it.
     """
 
     pk: int
@@ -88,6 +110,8 @@ class FinishRow(NamedTuple):
     ended_ago_s: float
     delay_s: float
     left_behind: str | None = None
+    uncounted: int = 0
+    untold: bool = False
 
 
 class Finished(NamedTuple):
@@ -103,6 +127,8 @@ class Statements(ABC):
 
     poll_interval_s: float
     """How often the supervisor looks for work when nothing wakes it, in seconds."""
+    hold: str = ""
+    """What keeps a row that is read from being claimed; nothing, where a transaction keeps away all who write."""
     tells_every_change: bool = False
     """Whether `changed` is the truth, so that a look without a change can be left out; else it is a hint."""
 
@@ -136,12 +162,50 @@ class Statements(ABC):
         """Bring the database into the state that the supervisor relies on."""
 
     @abstractmethod
-    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
-        """Insert a job and return its id and when it was enqueued."""
+    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime] | None:
+        """Insert a job and return its id and when it was enqueued; None if another job has its unique key."""
 
     @abstractmethod
-    def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
-        """Claim ready jobs, in the order of their priority and age."""
+    def insert_many(self, head: NewRow, arguments: Sequence[str]) -> tuple[list[int], datetime]:
+        """Insert jobs that differ in their arguments only; return their ids in order and when they were enqueued."""
+
+    def holder(self, row: NewRow, *, hold: bool) -> tuple[int, int] | None:
+        """Return the id and the status of the job that has a new one's unique key.
+
+        Args:
+            row: the new job.
+            hold: whether nobody may take that job before this transaction ends.
+        """
+        for condition in HOLDERS[: 1 + row.unique_running]:
+            sql = f"SELECT id, status FROM jobsup_job WHERE unique_key = %s AND {condition} {self.hold if hold else ''}"  # noqa: S608
+            if found := self.rows(sql, [row.unique_key]):
+                return found[0][0], found[0][1]
+        return None
+
+    @abstractmethod
+    def claim(self, run: int, queues: Sequence[str] | None, limit: int, *, ordered: bool = False) -> list[int]:
+        """Claim ready jobs of queues that are not paused, best first: by priority, then by age.
+
+        Args:
+            run: for whom.
+            queues: of which queues; None for every one.
+            limit: how many at most.
+            ordered: whether all jobs of an earlier queue go before those of a later one.
+        """
+
+    @abstractmethod
+    def claim_within(
+        self, run: int, queues: Sequence[str] | None, rooms: Mapping[str, int], limit: int, *, ordered: bool = False
+    ) -> list[tuple[int, str]]:
+        """Claim as `claim` does, and of some queues only so many; return each job with its queue.
+
+        Args:
+            run: for whom.
+            queues: of which queues; None for every one.
+            rooms: how many at most of each queue that is named here.
+            limit: how many at most in all.
+            ordered: whether all jobs of an earlier queue go before those of a later one.
+        """
 
     @abstractmethod
     def promote(self) -> int:
@@ -166,6 +230,11 @@ class Statements(ABC):
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
         """Write down that a job has been running for a while."""
 
+    def moment(self, stored: Any) -> datetime:
+        """Return a moment as Django has it, of what a statement of no model's returned."""
+        found: datetime = stored
+        return found
+
     @abstractmethod
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -180,6 +249,37 @@ class Statements(ABC):
 
     def notify(self, word: str = "") -> None:  # noqa: B027  # a vendor without wake-ups needs none
         """Wake the supervisors at the commit: a job was put back, or "cancel": one was cancelled."""
+
+    def tell_waiters(self, pks: Sequence[int]) -> None:  # noqa: B027  # where nobody can be told, they look
+        """Wake those who wait for any of these jobs."""
+
+    @contextmanager
+    def hearing_of(self, _pk: int, *, listen: bool) -> Iterator[Callable[[float], bool]]:
+        """Yield a function that waits until something may have become of a job, at most for some seconds, and tells it.
+
+        Without being told: by looking again soon, and less often the longer it takes.
+
+        Args:
+            listen: whether to be told, where the database can do that.
+        """
+        pause_s = WAIT_LOOK_S
+        look_at = time.monotonic() + pause_s
+
+        def due(most_s: float) -> bool:
+            nonlocal pause_s, look_at
+            left_s = look_at - time.monotonic()
+            time.sleep(max(0.0, min(left_s, most_s)))
+            if left_s > most_s:
+                return False
+            pause_s = min(pause_s * 1.1, WAIT_LOOK_MAX_S)
+            look_at = time.monotonic() + pause_s
+            return True
+
+        yield due
+
+    def heard(self, _word: str) -> bool:
+        """Tell whether this word was told since the last call; never, where nobody can tell."""
+        return False
 
     def cancel_heard(self) -> bool:
         """Tell whether a job may have been cancelled since the last call; always, where nobody could tell."""

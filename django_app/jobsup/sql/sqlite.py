@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,21 +18,31 @@ from django.utils import timezone
 from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow, Statements
 
 INSERT = """
-    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, limits, status, attempt,
-                            worker, enqueued_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s) RETURNING id
+    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, options, keep_s,
+                            unique_key, unique_running, schedule, tick_at, status, attempt, worker, enqueued_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s) {conflict} RETURNING id
 """
+
+INSERT_MANY = """
+    INSERT INTO jobsup_job (id, task, queue, backend, priority, arguments, run_after, max_attempts, options, keep_s,
+                            status, enqueued_at, attempt, worker)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '')
+"""
+DRAW = "UPDATE sqlite_sequence SET seq = seq + %s WHERE name = 'jobsup_job' RETURNING seq"
+DRAW_FIRST = "INSERT INTO sqlite_sequence (name, seq) VALUES ('jobsup_job', %s) RETURNING seq"
 
 # The first rows of each queue by its own walk on the index, then the best of those.
 PICK = """
     SELECT * FROM (
-        SELECT id, priority FROM jobsup_job WHERE status = 0 AND queue = %s ORDER BY priority DESC, id LIMIT %s
+        SELECT %s AS rank, id, priority FROM jobsup_job WHERE status = 0 AND queue = %s
+            AND NOT EXISTS (SELECT 1 FROM jobsup_queue WHERE name = %s AND paused_at IS NOT NULL)
+        ORDER BY priority DESC, id LIMIT %s
     )
 """
 CLAIM = """
     UPDATE jobsup_job SET status = 2, claimed_by = %s, attempt = attempt + 1, worker = ''
-    WHERE id IN (SELECT id FROM ({picks}) ORDER BY priority DESC, id LIMIT %s)
-    RETURNING id, priority
+    WHERE id IN (SELECT id FROM ({picks}) ORDER BY rank, priority DESC, id LIMIT %s)
+    RETURNING id, priority, queue
 """
 
 # The fence: only where this run and this attempt still own the job.
@@ -44,12 +54,15 @@ FINISH = """
         started_at = COALESCE(jobsup_job.started_at, done.started_at),
         last_attempted_at = COALESCE(done.started_at, jobsup_job.last_attempted_at),
         finished_at = CASE WHEN done.status > 2 OR cancel_asked_at IS NOT NULL THEN done.ended_at END,
-        run_after = CASE WHEN done.status = 1 THEN done.due_at ELSE jobsup_job.run_after END
+        run_after = CASE WHEN done.status = 1 THEN done.due_at ELSE jobsup_job.run_after END,
+        uncounted = jobsup_job.uncounted + done.uncounted,
+        untold = done.untold OR (done.status < 2 AND cancel_asked_at IS NOT NULL)
     FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt,
                  json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS result,
                  json_extract(value, '$[4]') AS worker, json_extract(value, '$[5]') AS started_at,
                  json_extract(value, '$[6]') AS ended_at, json_extract(value, '$[7]') AS due_at,
-                 json_extract(value, '$[8]') AS left_behind
+                 json_extract(value, '$[8]') AS left_behind, json_extract(value, '$[9]') AS uncounted,
+                 json_extract(value, '$[10]') AS untold
           FROM json_each(%s)) AS done
     WHERE jobsup_job.id = done.id AND jobsup_job.attempt = done.attempt AND claimed_by = %s AND jobsup_job.status = 2
     RETURNING jobsup_job.id
@@ -71,6 +84,9 @@ EXPIRE = """
 """
 
 
+_TIMES = (
+    "run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at", "cancel_asked_at", "ready_at"
+)  # fmt: skip
 QUEUES_MAX = 400
 """How many queues one claim looks at; SQLite takes up to 500 terms in a compound SELECT."""
 
@@ -90,23 +106,46 @@ class SQLite(Statements):
         """Switch to write-ahead logging: readers and the one writer do not wait for each other."""
         self.rows("PRAGMA journal_mode = WAL")
 
-    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime]:
+    def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime] | None:
         now = timezone.now()
-        values = row._replace(run_after=self._stored(row.run_after))
+        values = row._replace(run_after=self._stored(row.run_after), tick_at=self._stored(row.tick_at))
         status = 1 if row.run_after is not None and self._stored(row.run_after) > self._stored(now) else 0
-        found = self.rows(INSERT, (*values, status, self._stored(now)))
-        return found[0][0], now
+        sql = INSERT.format(conflict="" if row.unique_key is None else "ON CONFLICT DO NOTHING")
+        found = self.rows(sql, (*values, status, self._stored(now)))
+        return (found[0][0], now) if found else None
 
-    def claim(self, run: int, queues: Sequence[str] | None, limit: int) -> list[int]:
-        names = self.queues(queues)
+    def insert_many(self, head: NewRow, arguments: Sequence[str]) -> tuple[list[int], datetime]:
+        # The ids are drawn by a write, so that nobody else draws the same; executemany returns none.
+        drawn = self.rows(DRAW, (len(arguments),)) or self.rows(DRAW_FIRST, (len(arguments),))
+        last, now = drawn[0][0], timezone.now()
+        pks = list(range(last - len(arguments) + 1, last + 1))
+        run_after, enqueued_at = self._stored(head.run_after), self._stored(now)
+        status = 1 if run_after is not None and run_after > enqueued_at else 0
+        before, after = head[:4], (run_after, *head[6:9], status, enqueued_at)
+        with self.connection.cursor() as cursor:
+            rows = zip(pks, arguments, strict=True)
+            cursor.executemany(INSERT_MANY, [(pk, *before, text, *after) for pk, text in rows])
+        return pks, now
+
+    def claim(self, run: int, queues: Sequence[str] | None, limit: int, *, ordered: bool = False) -> list[int]:
+        return [pk for pk, _ in self.claim_within(run, queues, {}, limit, ordered=ordered)]
+
+    def claim_within(
+        self, run: int, queues: Sequence[str] | None, rooms: Mapping[str, int], limit: int, *, ordered: bool = False
+    ) -> list[tuple[int, str]]:
+        names = [name for name in self.queues(queues) if rooms.get(name, 1) > 0]
         if not names:
             return []
         if len(names) > QUEUES_MAX:  # by chance, so that each gets its turn
-            names = random.sample(names, QUEUES_MAX)
+            names = names[:QUEUES_MAX] if ordered else random.sample(names, QUEUES_MAX)
+        ranks = {name: rank if ordered else 0 for rank, name in enumerate(names)}
         picks = " UNION ALL ".join([PICK] * len(names))
-        params = [value for name in names for value in (name, limit)]
+        params = [
+            value for name in names for value in (ranks[name], name, name, min(limit, rooms.get(name, limit)))
+        ]  # fmt: skip
         rows = self.rows(CLAIM.format(picks=picks), (run, *params, limit))
-        return [pk for pk, _ in sorted(rows, key=lambda row: (-row[1], row[0]))]
+        best_first = sorted(rows, key=lambda row: (ranks[row[2]], -row[1], row[0]))
+        return [(pk, queue) for pk, _, queue in best_first]
 
     def promote(self) -> int:
         return self.run(
@@ -115,7 +154,7 @@ class SQLite(Statements):
 
     def next_due_s(self) -> float | None:
         due_at = self.rows("SELECT min(run_after) FROM jobsup_job WHERE status = 1")[0][0]
-        return None if due_at is None else (self._read(due_at) - timezone.now()).total_seconds()
+        return None if due_at is None else (self.moment(due_at) - timezone.now()).total_seconds()
 
     def load(self, pks: Sequence[int]) -> list[LoadedRow]:
         rows = self.rows(
@@ -133,7 +172,7 @@ class SQLite(Statements):
             ended_at, due_at = now - timedelta(seconds=row.ended_ago_s), now + timedelta(seconds=row.delay_s)
             begun[row.pk] = started_at
             times = (self._stored(started_at), self._stored(ended_at), self._stored(due_at))
-            data.append((row.pk, row.attempt, row.status, row.result, row.worker, *times, row.left_behind))
+            data.append((*row[:5], *times, *row[8:]))
         accepted = self.rows(FINISH, (json.dumps(data), run))
         return [Finished(pk, begun[pk], now) for (pk,) in accepted]
 
@@ -164,11 +203,10 @@ class SQLite(Statements):
         """Return a moment in the form in which Django stores it, whatever USE_TZ and TIME_ZONE say."""
         return None if moment is None else self.connection.ops.adapt_datetimefield_value(moment)
 
-    def _read(self, stored: str | datetime) -> datetime:
+    def moment(self, stored: Any) -> datetime:
         moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
         return moment.replace(tzinfo=self.connection.timezone) if self.connection.timezone is not None else moment
 
     def _loaded(self, row: LoadedRow) -> LoadedRow:
-        times = ("run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at", "cancel_asked_at")
-        read: Any = {name: self._read(value) for name in times if (value := getattr(row, name)) is not None}
-        return row._replace(**read)
+        read: Any = {name: self.moment(value) for name in _TIMES if (value := getattr(row, name)) is not None}
+        return row._replace(awaited=bool(row.awaited), untold=bool(row.untold), **read)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as project
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
 from jobsup import conf, control, logs, queues, service
+from jobsup.autoreload import watching
 from spawnpool.control import COMMANDS
 from spawnpool.daemonize import CannotDetach
 from spawnpool.errors import AlreadyRunning, RunOver, SpawnpoolError
@@ -60,6 +63,14 @@ class Command(BaseCommand):
             action="store_true",
             help="drain and exit when no job is ready, running or to be retried",
         )
+        developing = parser.add_argument_group("while developing")
+        developing.add_argument(
+            "--reload", action="store_true", help="reload whenever the project's code changes; needs DEBUG = True"
+        )
+        developing.add_argument(
+            "--debug", action="store_true",
+            help="one worker without limits; a job that fails opens the debugger on this terminal",
+        )  # fmt: skip
         daemon = parser.add_argument_group("as a daemon, on hosts without a service manager")
         daemon.add_argument("--daemon", action="store_true", help="leave the terminal and go on in the background")
         daemon.add_argument("--pidfile", type=Path, metavar="FILE", help="write the pid there; one holder at a time")
@@ -86,6 +97,9 @@ class Command(BaseCommand):
         """Run the supervisor, or ask it; the exit code of the process is its own, or that of the answer."""
         logs.set_up(options["verbosity"])
         self._refuse_misplaced(options)
+        self._refuse_where_it_cannot_be(options)
+        if options["debug"]:  # nobody is hurried at the prompt, nor asked by two jobs at once
+            options = {**options, "workers": 1, "grace": conf.WEEK_S if options["grace"] is None else options["grace"]}
         settings = self._settings(options)
         if options["action"] != RUN:
             code = control.run(
@@ -105,7 +119,7 @@ class Command(BaseCommand):
         fixed = {"workers": options["workers"], "grace_s": options["grace"]}
         wanted = service.Process(**{field.name: options[field.name] for field in dataclasses.fields(service.Process)})
         try:
-            with service.process(wanted, settings):
+            with service.process(wanted, settings), watching() if options["reload"] else nullcontext():
                 return service.run(
                     settings,
                     queues.served(options["queues"]),
@@ -113,6 +127,7 @@ class Command(BaseCommand):
                     exit_when_empty=options["exit_when_empty"],
                     logfile=wanted.logfile,
                     verbosity=options["verbosity"],
+                    runner=service.DEBUGGED_RUNNER if options["debug"] else service.RUNNER,
                 )
         except AlreadyRunning as error:
             another = "--name" if wanted.pidfile is None else "--name and --pidfile"
@@ -146,8 +161,25 @@ class Command(BaseCommand):
                 raise CommandError(f"{what}: leave it out", returncode=2)
 
     @staticmethod
+    def _refuse_where_it_cannot_be(options: dict[str, Any]) -> None:
+        """Refuse what helps developers where there is none, or where two of them would be in each other's way."""
+        for option in ("reload", "debug"):
+            others = [other for other in NOT_WHILE_DEVELOPING[option] if options[other]]
+            if options[option] and others:
+                raise ImproperlyConfigured(f"--{option} does not go together with --{others[0]}: leave one of them out")
+        if options["reload"] and not project.DEBUG:
+            raise ImproperlyConfigured(
+                "--reload is for development and DEBUG is False: leave it out, and have new code taken by "
+                "`manage.py jobsupervisor reload`"
+            )
+        if options["debug"] and not os.isatty(0):
+            raise ImproperlyConfigured("--debug needs a terminal to ask on, and the standard input is none")
+
+    @staticmethod
     def _settings(options: dict[str, Any]) -> conf.Conf:
         settings = conf.load()
+        if options["debug"]:
+            settings = dataclasses.replace(settings, workers=1, pools=())
         for option, name in (("name", "name"), ("workers", "workers"), ("grace", "grace_s")):
             if (value := options[option]) is not None:
                 settings = dataclasses.replace(settings, **{name: conf.checked(f"--{option}", name, value)})
@@ -158,9 +190,12 @@ class Command(BaseCommand):
         return settings
 
 
+NOT_WHILE_DEVELOPING = {"reload": ("daemon", "debug"), "debug": ("daemon", "logfile", "workers")}
+"""What the two options for developers do not go together with."""
 ASKING_ONLY = ("wait", "timeout", "json")
 RUNNING_ONLY = (
     "workers", "queues", "grace", "exit_when_empty", "daemon", "pidfile", "logfile", "user", "group", "umask",
+    "reload", "debug",
 )  # fmt: skip
 
 

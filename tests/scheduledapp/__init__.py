@@ -1,0 +1,1 @@
+"""An app whose tasks have schedules; only the tests of schedules install it."""
