@@ -1,0 +1,1 @@
+"""The actions of `manage.py jobs`, one module each."""
