@@ -36,6 +36,7 @@ LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 of_each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
+@pytest.mark.timeout(600)  # the longest is a tutorial with a dozen processes
 @pytest.mark.parametrize("document", PLAYED, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_reader_who_does_what_it_says_sees_what_it_shows(document: Path, tmp_path: Path) -> None:
     """Files are written, commands run, signals sent; everything that is shown appears."""

@@ -13,7 +13,10 @@ import pytest
 from django.core.management.base import CommandParser
 
 from jobsup import conf, hygiene, units
+from jobsup.cli.actions import ACTIONS
 from jobsup.control import Outcome
+from jobsup.management.commands.jobs import Command as Jobs
+from jobsup.management.commands.jobsup_survey import Command as Survey
 from jobsup.management.commands.jobsupervisor import Command
 from spawnpool.limits import Limits
 from spawnpool.signals import SUPERVISOR_SIGNALS
@@ -194,10 +197,17 @@ def test_what_hygiene_cannot_reach_is_admitted() -> None:
 
 def test_every_task_option_is_documented() -> None:
     """One row per option that jobsup's decorator adds."""
-    from jobsup.tasks import OPTIONS
+    from jobsup.options import OPTIONS
 
     for option in OPTIONS:
         assert re.search(rf"^\| `{option}` \|", SETTINGS.read_text(), re.MULTILINE), option
+
+
+def test_every_system_check_is_documented() -> None:
+    """One row per check, and none that is not there."""
+    code = (ROOT / "django_app" / "jobsup" / "checks.py").read_text()
+    told = re.findall(r"^\| `(jobsup\.[EW]\d+)` \|", SETTINGS.read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(set(re.findall(r'"(jobsup\.[EW]\d+)"', code)))
 
 
 # -- the table of codes -----------------------------------------------------------------------------------------------
@@ -236,12 +246,24 @@ def test_the_table_of_codes_names_tests_that_exist() -> None:
             assert named & codes_of_tests()[code], f"{code}: none of its own tests is named"
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    """In tables and in sentences, on every page."""
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"`(test_\w+)`", path.read_text()))
+        assert named <= every_test(), f"{path.name}: {sorted(named - every_test())}"
+
+
 def test_commands_of_the_pages_are_quoted_rightly() -> None:
     """What stands in code within a sentence and begins like a command of jobsup's is taken by its parser."""
-    parser = CommandParser()
-    Command().add_arguments(parser)
-    for path in (README, *sorted((ROOT / "docs").glob("*.md"))):
-        prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-        for words in re.findall(r"`(?:(?:python )?manage\.py )?jobsupervisor( [^`]*)?`", prose):
-            if not re.search(r"[A-Z]{2}", words):  # ACTION, SECONDS and the like stand for something
-                parser.parse_args(shlex.split(words))
+    for name, command in (("jobsupervisor", Command()), ("jobs", Jobs()), ("jobsup_survey", Survey())):
+        parser = CommandParser()
+        command.add_arguments(parser)
+        quoted = re.compile(rf"`(?:(?:python )?manage\.py )?{name}( [^`]*)?`")
+        for path in (README, *sorted((ROOT / "docs").glob("*.md"))):
+            prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+            for words in quoted.findall(prose):
+                first, *others = words.split() or [""]
+                if name == "jobs" and (first not in {action.name for action in ACTIONS} or not others):
+                    continue  # a sentence about jobs, such as a message, or an action that is just named
+                if not re.search(r"[A-Z]{2}|\.\.\.|[|\\]", words):  # ACTION, dots and the like stand for something
+                    parser.parse_args(shlex.split(words))
