@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from jobsup import conf
 from jobsup.cli.actions import ACTIONS
 from jobsup.cli.desk import INTERRUPTED, Action, Desk
 from jobsup.cli.screen import Screen
+from jobsup.compat import TASKS_LOGGER
 from jobsup.sql import UnsupportedDatabase
 from jobsup.store import Store
 
@@ -50,6 +52,8 @@ class Command(BaseCommand):
     def _run(self, action: Action, options: dict[str, Any]) -> int:
         colour = False if options["no_color"] else True if options["force_color"] else None
         screen = Screen(self.stdout, self.stderr, colour=colour, as_json=options["json"])
+        if not (logger := logging.getLogger(TASKS_LOGGER)).hasHandlers():  # the backport's, on Django 5.2
+            logger.addHandler(logging.NullHandler())  # else Python shows the traceback of each job that is cancelled
         try:
             settings = conf.load()
             code = action.run(Desk(Store(notify=settings.notify), settings, screen), options)
