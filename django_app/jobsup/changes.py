@@ -19,7 +19,7 @@ AGAIN = (Status.FAILED, Status.CANCELLED)
 """What can be tried anew."""
 
 
-def retry(store: Store, pks: Sequence[int], *, notify: bool) -> list[int]:
+def retry(store: Store, pks: Sequence[int]) -> list[int]:
     """Put failed and cancelled jobs back to the queue, with all their attempts before them.
 
     The number of the attempt goes on, so that what is told of earlier ones stays; they do not count any more. A job
@@ -28,7 +28,6 @@ def retry(store: Store, pks: Sequence[int], *, notify: bool) -> list[int]:
     Args:
         store: where they are.
         pks: the jobs; those that have not failed and are not cancelled are left alone.
-        notify: whether supervisors are woken.
 
     Returns:
         Those that are ready now.
@@ -36,10 +35,12 @@ def retry(store: Store, pks: Sequence[int], *, notify: bool) -> list[int]:
     jobs = Job.objects.using(store.alias).filter(status__in=AGAIN)
     with transaction.atomic(using=store.alias):
         found = _locked(store, pks, AGAIN)
+        now = store.sql.now()  # since then it waits
 
         def again() -> int:
             return jobs.filter(pk__in=found).update(
                 status=Status.READY,
+                run_after=now,
                 uncounted=F("attempt"),
                 worker="",
                 result=None,
@@ -52,7 +53,7 @@ def retry(store: Store, pks: Sequence[int], *, notify: bool) -> list[int]:
 
         if found:
             unique.giving_way(store.alias, found, again)
-            if notify:
+            if store.notify:
                 store.sql.notify()
     return found
 

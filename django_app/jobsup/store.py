@@ -240,6 +240,7 @@ class Store:
         )
         if unique.giving_way(self.alias, pks, released):
             self._wake()
+            self.sql.tell_waiters(pks)  # one that was to be cancelled has ended by this
 
     def mark_running(self, run: int, pk: int, worker: str, for_s: float) -> None:
         """Show a job as running, and by whom."""

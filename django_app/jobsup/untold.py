@@ -56,8 +56,13 @@ def take(store: Store, pks: Sequence[int], run: int | None = None) -> set[int]:
 
 
 def tell_at_commit(store: Store, pks: Sequence[int]) -> None:
-    """Tell of those of these jobs that were cancelled while they waited, here, as soon as that is certain."""
-    transaction.on_commit(partial(_tell, store, pks), using=store.alias)
+    """Tell of those of these jobs that were cancelled while they waited, here, as soon as that is certain.
+
+    Where a transaction is managed by hand nobody can say when that is: a worker tells then.
+    """
+    connection = store.sql.connection
+    if connection.in_atomic_block or connection.get_autocommit():
+        transaction.on_commit(partial(_tell, store, pks), using=store.alias)
 
 
 def _tell(store: Store, pks: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def retry(store: Store, *pks: int) -> list[int]:
     """Try jobs anew."""
-    return changes.retry(store, pks, notify=True)
+    return changes.retry(store, pks)
 
 
 # -- tried anew -------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_a_supervisor_is_woken(postgresql: str, session: Session) -> None:
     finally:
         connections[postgresql].close()
     with statements_of(postgresql) as said:
-        assert changes.retry(Store(postgresql), [pk], notify=True) == [], "it is ready already"
+        assert changes.retry(Store(postgresql), [pk]) == [], "it is ready already"
     assert not [sql for sql in said if "pg_notify" in sql]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db.models import F
 
+from jobsup import changes
 from jobsup.figures import Counted, Figures, figures, percentile, read
 from jobsup.models import Job
 from tests.db.rows import NOOP, begin, claimed, failure, put, success
@@ -67,6 +68,16 @@ def test_a_job_waits_since_it_could_have_run(store: Store) -> None:
     found = {own.name: own.oldest_ready_s or 0.0 for own in figures(counted, "task")}
     assert found == pytest.approx({"a.due": 50, "a.lost": 60, "a.idle": 70}, abs=25)
     assert by_queue(counted)["default"].oldest_ready_s == pytest.approx(70, abs=25)
+
+
+def test_what_is_tried_anew_waits_since_then(store: Store) -> None:
+    """However long ago it failed; else the doctor would look for whoever should have served it."""
+    run = begin(store)
+    pk = claimed(store, run)
+    store.finish(run, [failure(pk)])
+    aged(store, pk, enqueued_at=864_000, last_attempted_at=864_000, finished_at=864_000)
+    assert changes.retry(store, [pk]) == [pk]
+    assert by_queue(read(store))["default"].oldest_ready_s == pytest.approx(0, abs=60)
 
 
 def test_nothing_is_counted_beyond_its_bound(store: Store) -> None:

@@ -282,3 +282,21 @@ def test_a_job_that_was_cancelled_before_it_began_is_told_of_by_its_worker(bench
     result.refresh()
     assert result.status is FAILED
     assert not row(bench.store, pks[0]).untold
+
+
+def test_without_autocommit_a_worker_tells_of_what_was_cancelled(bench: Bench) -> None:
+    """Nobody can say when that is certain: no callback can be registered there."""
+    result = tasks.noop.enqueue()
+    connection = transaction.get_connection(bench.alias)
+    connection.set_autocommit(False)
+    try:
+        with signals() as heard:
+            assert result.cancel()
+            connection.commit()
+    finally:
+        connection.set_autocommit(True)
+    assert heard == []
+    assert (row(bench.store, int(result.id)).status, row(bench.store, int(result.id)).untold) == (
+        Status.CANCELLED,
+        True,
+    )

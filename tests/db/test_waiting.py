@@ -141,6 +141,16 @@ def test_h_a_job_says_that_it_has_begun_well(store: Store, session: Session) -> 
     assert row(store, pk).ready_message == "all is well"
 
 
+def test_h_what_an_attempt_said_is_not_said_of_the_next_one(store: Store) -> None:
+    """It began well and failed: whether the next one does nobody knows yet."""
+    run = begin(store)
+    pk = claimed(store, run, max_attempts=2)
+    store.note_ready(row(store, pk)._replace(worker="node:worker 1:1"), "all is well")
+    assert wait(store, pk, "ready", 0)
+    store.finish(run, [failure(pk, retry_in_s=600)])
+    assert not wait(store, pk, "ready", 0)
+
+
 def test_h_a_wait_is_over_in_time(store: Store) -> None:
     """It says what the job is about; what failed and is tried again is told, too."""
     run = begin(store)

@@ -46,7 +46,8 @@ def test_workers_are_replaced_after_their_jobs_while_they_work(pool: Callable[..
     worn.add(*jobs)
     fewest, most = watch(worn, lambda: len(worn.done()) == len(jobs) and not {*first} & {*worn.workers()})
     worn.stop()
-    assert (fewest, most) == (3, 1)
+    assert fewest == 3
+    assert most <= 1
     assert sorted(worn.done()) == sorted(jobs)
     assert (worn.events("lost"), worn.log().count("was killed")) == ([], 0)
     replaced = [int(count) for count in re.findall(r"is going to be replaced: it has run (\d+) jobs", worn.log())]
@@ -73,7 +74,8 @@ def test_old_workers_are_replaced_one_after_the_other(pool: Callable[..., Pool])
     first = aged.workers()
     fewest, most = watch(aged, lambda: not {*first} & {*aged.workers()})
     aged.stop()
-    assert (fewest, most) == (2, 1)
+    assert fewest == 2
+    assert most <= 1
     assert re.search(r"is going to be replaced: it is 2 s old\n", aged.log())
 
 

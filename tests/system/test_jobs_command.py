@@ -145,6 +145,15 @@ def test_jobs_are_run_watched_and_tried_anew_from_the_shell(database: Database, 
 
 
 @ON_SQLITE
+def test_django_s_own_log_keeps_off_the_terminal(database: Database) -> None:
+    """It has a traceback of each job that is cancelled, where DEBUG is on, and on Django 5.2."""
+    for debug in (True, False):
+        result = tasks.noop.enqueue()
+        said = run_django(database.with_settings(DEBUG=debug), "jobs", "cancel", result.id)
+        assert (said.returncode, said.stdout) == (0, f"job {result.id}: cancelled\n")
+
+
+@ON_SQLITE
 def test_the_story_of_a_job_that_kills_its_workers(database: Database) -> None:
     """Every worker with its end, and all attempts anew after `retry`."""
     job = tasks.die_twice.enqueue()

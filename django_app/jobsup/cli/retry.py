@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -19,11 +20,7 @@ def _declare(parser: CommandParser) -> None:
 
 def _run(desk: Desk, options: dict[str, Any]) -> int:
     filters = meant(options, [Status.FAILED], "retry")
-
-    def again(batch: list[int]) -> list[int]:
-        return changes.retry(desk.store, batch, notify=desk.settings.notify)
-
-    asked, done = act(batches(desk, filters, options, "retry"), again)
+    asked, done = act(batches(desk, filters, options, "retry"), partial(changes.retry, desk.store))
     named = filters.names_ids_only()
     statuses = desk.store.statuses(asked) if named else {}
     if desk.screen.as_json:

@@ -110,6 +110,7 @@ FINISH = """
         run_after = CASE WHEN done.status = 1
                     THEN statement_timestamp() + make_interval(secs => done.delay_s) ELSE job.run_after END,
         uncounted = job.uncounted + COALESCE(done.uncounted, 0),
+        ready_at = CASE WHEN done.status > 2 THEN job.ready_at END,
         untold = COALESCE(done.untold, FALSE) OR (done.status < 2 AND job.cancel_asked_at IS NOT NULL)
     FROM json_to_recordset(%s::json) AS done(
         id bigint, attempt smallint, status smallint, result text, worker text, started_ago_s float8,

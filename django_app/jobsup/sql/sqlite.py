@@ -56,6 +56,7 @@ FINISH = """
         finished_at = CASE WHEN done.status > 2 OR cancel_asked_at IS NOT NULL THEN done.ended_at END,
         run_after = CASE WHEN done.status = 1 THEN done.due_at ELSE jobsup_job.run_after END,
         uncounted = jobsup_job.uncounted + done.uncounted,
+        ready_at = CASE WHEN done.status > 2 THEN jobsup_job.ready_at END,
         untold = done.untold OR (done.status < 2 AND cancel_asked_at IS NOT NULL)
     FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt,
                  json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS result,

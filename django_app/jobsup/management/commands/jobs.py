@@ -6,6 +6,8 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -52,11 +54,10 @@ class Command(BaseCommand):
     def _run(self, action: Action, options: dict[str, Any]) -> int:
         colour = False if options["no_color"] else True if options["force_color"] else None
         screen = Screen(self.stdout, self.stderr, colour=colour, as_json=options["json"])
-        if not (logger := logging.getLogger(TASKS_LOGGER)).hasHandlers():  # the backport's, on Django 5.2
-            logger.addHandler(logging.NullHandler())  # else Python shows the traceback of each job that is cancelled
         try:
             settings = conf.load()
-            code = action.run(Desk(Store(notify=settings.notify), settings, screen), options)
+            with _off_the_terminal(TASKS_LOGGER):
+                code = action.run(Desk(Store(notify=settings.notify), settings, screen), options)
             self.stdout.flush()
         except (ImproperlyConfigured, UnsupportedDatabase) as error:
             raise CommandError(str(error)) from error
@@ -66,6 +67,31 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError(action.interrupted, returncode=INTERRUPTED) from None
         return code
+
+
+@contextmanager
+def _off_the_terminal(name: str) -> Iterator[None]:
+    """Keep what a logger says off the terminal: Django's tells of each job that is cancelled by a traceback."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    assert logger is not None
+    own, nobody = logger, logging.NullHandler()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.name != name
+
+    own.addHandler(nobody)  # without any handler it would be Python's last resort that speaks
+    heard = []
+    while logger is not None:
+        heard += [each for each in logger.handlers if getattr(each, "stream", None) in (sys.stdout, sys.stderr)]
+        logger = logger.parent if logger.propagate else None
+    for handler in heard:
+        handler.addFilter(others)
+    try:
+        yield
+    finally:
+        own.removeHandler(nobody)
+        for handler in heard:
+            handler.removeFilter(others)
 
 
 def _add_djangos_own(parser: CommandParser) -> None:
