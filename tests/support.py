@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from tests import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
 T = TypeVar("T")
@@ -251,6 +251,16 @@ class Supervisor:
         if error is not None:
             sys.stdout.write(self.picture())  # pytest shows it with the failure
         self.close()
+
+
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """Have what is started meanwhile heed SIGINT, also where this process was started to ignore it, as by "&"."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from jobsup.models import Status
 from jobsup.store import Store
 from tests.db.rows import begin
-from tests.support import ROOT, environment, eventually, run_django
+from tests.support import ROOT, environment, eventually, heeding_ctrl_c, run_django
 from tests.system.jobs import (
     ON_POSTGRESQL,
     ON_SQLITE,
@@ -269,12 +269,12 @@ def test_ctrl_c_ends_the_waiting_and_not_the_cancellation(database: Database) ->
     """Exit code 130, as a shell says it, and one sentence."""
     job, store = tasks.noop.enqueue(), Store()
     assert store.claim(begin(store), None, 1) == [int(job.id)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of one that ignores it would, too
-    with subprocess.Popen(
-        [sys.executable, "-m", "django", "jobs", "cancel", job.id, "--wait"],
-        cwd=ROOT, env=environment(database.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as waiting:  # fmt: skip
-        signal.signal(signal.SIGINT, before)
+    with heeding_ctrl_c():
+        started = subprocess.Popen(
+            [sys.executable, "-m", "django", "jobs", "cancel", job.id, "--wait"],
+            cwd=ROOT, env=environment(database.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    with started as waiting:
         try:
             eventually(lambda: row(job).cancel_asked_at is not None, WAIT_S, "the cancellation")
             waiting.send_signal(signal.SIGINT)

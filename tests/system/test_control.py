@@ -16,7 +16,7 @@ import pytest
 
 from jobsup.models import Status
 from spawnpool.client import holder
-from tests.support import ROOT, Supervisor, environment, eventually, run_django
+from tests.support import ROOT, Supervisor, environment, eventually, heeding_ctrl_c, run_django
 from tests.system.jobs import (
     ON_SQLITE,
     assert_nobody_owns_anything,
@@ -59,11 +59,11 @@ def telling(database: Database, *args: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command while the block does other things."""
     command = [sys.executable, "-m", "django", "jobsupervisor", *args]
     pipe = subprocess.PIPE
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of one that ignores it would, too
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(database.env), stdout=pipe, stderr=subprocess.STDOUT, text=True
-    ) as client:
-        signal.signal(signal.SIGINT, before)
+    with heeding_ctrl_c():
+        started = subprocess.Popen(
+            command, cwd=ROOT, env=environment(database.env), stdout=pipe, stderr=subprocess.STDOUT, text=True
+        )
+    with started as client:
         try:
             yield client
         finally:

@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 
 from jobsup.models import Status
-from tests.support import ROOT, environment, eventually, run_django
+from tests.support import ROOT, environment, eventually, heeding_ctrl_c, run_django
 from tests.system.jobs import (
     ON_POSTGRESQL,
     ON_SQLITE,
@@ -49,11 +49,12 @@ class Seen:
         termios.tcsetwinsize(slave, (40, 120))
         self._slave, self.text = slave, ""
         os.set_blocking(self.master, False)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "django", "jobs", *args],
-            cwd=ROOT, env=environment({**database.env, "TERM": "xterm"}), stdin=slave, stdout=slave, stderr=slave,
-            process_group=0,
-        )  # fmt: skip
+        with heeding_ctrl_c():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "django", "jobs", *args],
+                cwd=ROOT, env=environment({**database.env, "TERM": "xterm"}), stdin=slave, stdout=slave, stderr=slave,
+                process_group=0,
+            )  # fmt: skip
 
     def read(self) -> str:
         """Return everything that it has written so far."""
