@@ -150,7 +150,7 @@ class Attempts:
 
         def recorded() -> None:
             retried = verdict.status is Status.SCHEDULED
-            what = f"failed, next attempt in {verdict.delay_s:g} s" if retried else verdict.status.label
+            what = f"failed, next attempt in {round(verdict.delay_s, 1):.10g} s" if retried else verdict.status.label
             self._log.warning("job %d %s, attempt %d, %s: %s", row.id, row.task, row.attempt, what, summary(error))
             if result is None or retried:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from jobsup.text import bounded, dump
 from jobsup.transactions import warn_outside
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from jobsup.bulk import Jobs
     from jobsup.sql import NewRow
     from jobsup.store import Store
@@ -49,6 +48,10 @@ class JobsupBackend(BaseTaskBackend):
         Raises:
             InvalidTask: says why.
         """
+        if not isinstance(task.run_after, datetime | None):  # Django's check would raise an AttributeError
+            raise InvalidTask(
+                f"run_after is {task.run_after!r}: expected a datetime, such as timezone.now() + timedelta(minutes=5)."
+            )
         super().validate_task(task)
         if len(task.module_path) > 255:
             raise InvalidTask(f"The path of the task is longer than 255 characters: {task.module_path[:80]}...")

@@ -207,9 +207,9 @@ def test_the_worker_forgets_its_jobs(bench: Bench) -> None:
 
 def test_records_name_the_job_that_they_belong_to(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """What is said of a failure says which job, which attempt and why."""
-    result = bench.finished(misfits.attempts.using(max_attempts=2).enqueue(9))
+    result = bench.finished(misfits.attempts.using(max_attempts=2, backoff=1.23456).enqueue(9))
     path = "tests.db.misfits.attempts"
-    assert f"job {result.id} {path}, attempt 1, failed, next attempt in 1 s: builtins.ValueError" in caplog.text
+    assert f"job {result.id} {path}, attempt 1, failed, next attempt in 1.2 s: builtins.ValueError" in caplog.text
     bench.tried_again(result)
     assert f"job {result.id} {path}, attempt 2, failed: builtins.ValueError" in caplog.text
 

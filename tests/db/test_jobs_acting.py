@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db.models import F
+from django.test import override_settings
 
 from jobsup import task
 from jobsup.cli.running import values
@@ -138,12 +139,23 @@ def test_old_jobs_are_removed_by_the_setting_or_by_a_filter(store: Store) -> Non
 def test_queues_are_paused_and_go_on(store: Store) -> None:
     """By their names, or all; without one it is shown which are paused."""
     assert Said("pause").lines == ["no queue is paused"]
-    assert Said("pause", "mail", "default").lines == ["queue mail paused", "queue default paused"]
+    said = Said("pause", "mail", "default")
+    assert (said.lines, said.asked) == (["queue mail paused", "queue default paused"], "")
     assert Said("pause", "mail").lines == ["queue mail was paused before"]
     assert [line.split()[0] for line in Said("pause").lines] == ["QUEUE", "default", "mail"]
     assert Said("resume", "mail", "other").lines == ["queue mail goes on", "queue other was not paused"]
     told = Said("resume", "--all", "--json").json
     assert told == {"changed": ["default"], "paused": {}}
+
+
+def test_a_queue_that_no_backend_has_is_remarked_on(store: Store) -> None:
+    """It may be misspelt; or its old jobs still wait."""
+    with override_settings(
+        TASKS={"default": {"BACKEND": "jobsup.backend.JobsupBackend", "QUEUES": ["default", "slow"]}}
+    ):
+        said = Said("pause", "slwo", "slow")
+    assert said.lines == ["queue slwo paused", "queue slow paused"]
+    assert said.asked == "no backend in TASKS has the queue slwo; there are default, slow\n"
 
 
 def test_a_task_of_which_there_is_one_is_refused_in_a_sentence(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -92,6 +92,13 @@ def test_wrong_options_are_refused_where_the_task_is_declared(options: dict[str,
     """Not first when somebody enqueues it."""
     with pytest.raises(InvalidTask, match=words):
         task(**options)(plain)
+
+
+@pytest.mark.parametrize("moment", ["tomorrow", 5, timedelta(seconds=5), date(2026, 1, 5)])
+def test_what_is_no_moment_is_refused(moment: Any) -> None:
+    """A time span is easily taken for one."""
+    with pytest.raises(InvalidTask, match=r"run_after is .*: expected a datetime"):
+        task(plain).using(run_after=moment)
 
 
 def test_a_path_that_no_row_can_hold_is_refused() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from jobsup.models import Status
 from jobsup.queries import Filters
+from jobsup.text import bounded
 
 WRONG_USAGE = 2
 """The exit code for it, as argparse has it."""
@@ -27,12 +29,21 @@ def add_filters(parser: CommandParser, *, limit: str | None = None, statuses: bo
         statuses: whether --status makes sense.
     """
     group = parser.add_argument_group("which jobs")
-    group.add_argument("ids", nargs="*", type=int, metavar="ID", help="these; all other filters hold besides")
+    group.add_argument("ids", nargs="*", type=job_id, metavar="ID", help="these; all other filters hold besides")
     group.add_argument(
-        "--task", metavar="PATH", help="of this task, or of all in this module; with * and ? a pattern: '*.send'"
+        "--task",
+        type=utf8,
+        metavar="PATH",
+        help="of this task, or of all in this module; with * and ? a pattern: '*.send'",
     )
     group.add_argument(
-        "--queue", action="append", default=[], metavar="NAME", dest="queues", help="in this queue; several times: any"
+        "--queue",
+        type=utf8,
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="queues",
+        help="in this queue; several times: any",
     )
     if statuses:
         group.add_argument(
@@ -41,7 +52,9 @@ def add_filters(parser: CommandParser, *, limit: str | None = None, statuses: bo
         )  # fmt: skip
     group.add_argument("--older", type=age, metavar="AGE", help="at least so old: 90s, 5m, 2h, 3d, 1w")
     group.add_argument("--newer", type=age, metavar="AGE", help="at most so old")
-    group.add_argument("--error", metavar="TEXT", help="with this text in the class or traceback of the latest error")
+    group.add_argument(
+        "--error", type=utf8, metavar="TEXT", help="with this text in the class or traceback of the latest error"
+    )
     if limit is not None:
         group.add_argument("--limit", type=count, metavar="N", help=limit)
 
@@ -66,10 +79,25 @@ def chosen(options: dict[str, Any]) -> Filters:
     )
 
 
+def job_id(text: str) -> int:
+    """Return the id of a job."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no id of a job: expected a number") from None
+
+
+def utf8(text: str) -> str:
+    """Return a text that the database can take; bytes that are no UTF-8 come from the shell as lone surrogates."""
+    if bounded(text, len(text)) != text:
+        raise ArgumentTypeError(f"{text!r} is no UTF-8")
+    return text
+
+
 def age(text: str) -> float:
     """Return the seconds of an age such as 90s, 5m, 2h, 3d or 1w."""
     if not (found := _AGE.fullmatch(text)):
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text!r} is no age: expected such as 90s, 5m, 2h, 3d or 1w")
     return float(found[1]) * UNITS_S[found[2]]
 
 

@@ -6,19 +6,19 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from jobsup import queue_control
+from jobsup import queue_control, queues
 from jobsup.backend import QUEUE_CHARS_MAX
 from jobsup.cli.desk import DONE, Action, Desk
-from jobsup.cli.filters import WRONG_USAGE
+from jobsup.cli.filters import WRONG_USAGE, utf8
 from jobsup.cli.screen import Column
 
 
 def _declare_pause(parser: CommandParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="QUEUE", help="without one: show which are paused")
+    parser.add_argument("names", nargs="*", type=utf8, metavar="QUEUE", help="without one: show which are paused")
 
 
 def _declare_resume(parser: CommandParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="QUEUE")
+    parser.add_argument("names", nargs="*", type=utf8, metavar="QUEUE")
     parser.add_argument("--all", action="store_true", help="every queue that is paused")
 
 
@@ -26,6 +26,10 @@ def _pause(desk: Desk, options: dict[str, Any]) -> int:
     names = _checked(options["names"])
     changed = queue_control.pause(desk.store, names) if names else []
     _tell(desk, names, changed, "paused", "was paused before")
+    if (known := queues.named()) is not None:
+        for name in names:
+            if name not in known:  # an old one whose jobs still wait, or misspelt
+                desk.screen.remark(f"no backend in TASKS has the queue {name}; there are {', '.join(known)}")
     return DONE
 
 

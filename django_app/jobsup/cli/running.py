@@ -63,7 +63,10 @@ def _enqueue(options: dict[str, Any]) -> tuple[Store, int]:
         raise CommandError(str(error), returncode=FAILED) from error
     changed: dict[str, Any] = {"queue_name": options["queue"], "priority": options["priority"]}
     if options["after"] is not None:
-        changed["run_after"] = timezone.now() + timedelta(seconds=options["after"])
+        try:
+            changed["run_after"] = timezone.now() + timedelta(seconds=options["after"])
+        except OverflowError:
+            raise CommandError("--after: no calendar goes as far as that", returncode=WRONG_USAGE) from None
     try:
         task = task.using(**{name: value for name, value in changed.items() if value is not None})
         backend = task.get_backend()

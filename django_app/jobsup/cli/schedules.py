@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -12,6 +13,7 @@ from jobsup.cli.screen import Column, moment
 from jobsup.schedules.overview import Shown, overview
 
 NEXT = 3
+RUNS_MAX = 1000
 COLUMNS = (
     Column("NAME"),
     Column("TASK"),
@@ -23,7 +25,14 @@ COLUMNS = (
 
 
 def _declare(parser: CommandParser) -> None:
-    parser.add_argument("--next", type=count, default=NEXT, metavar="N", help=f"the next N runs of each ({NEXT})")
+    parser.add_argument("--next", type=runs, default=NEXT, metavar="N", help=f"the next N runs of each ({NEXT})")
+
+
+def runs(text: str) -> int:
+    """Return how many runs are wanted; so many that nobody waits long for the list."""
+    if (value := count(text)) > RUNS_MAX:
+        raise ArgumentTypeError(f"{text} is too many: at most {RUNS_MAX}")
+    return value
 
 
 def _run(desk: Desk, options: dict[str, Any]) -> int:

@@ -101,6 +101,10 @@ class Screen:
         """Print a line, however long it is."""
         self._stdout.write(printable(words))
 
+    def remark(self, words: str) -> None:
+        """Write a line that is no answer."""
+        self._stderr.write(printable(words), str)
+
     def json(self, value: Any) -> None:
         """Print a value as one line of JSON."""
         self._stdout.write(json.dumps(value, default=_plain))

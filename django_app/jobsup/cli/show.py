@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from jobsup.backend import pk_of
 from jobsup.cli.desk import DONE, FAILED, Action, Desk
+from jobsup.cli.filters import job_id
 from jobsup.cli.screen import duration, moment
 from jobsup.models import Status
 from jobsup.queries import story
@@ -19,7 +20,7 @@ INDENT = "    "
 
 
 def _declare(parser: CommandParser) -> None:
-    parser.add_argument("ids", nargs="+", type=int, metavar="ID")
+    parser.add_argument("ids", nargs="+", type=job_id, metavar="ID")
 
 
 def _run(desk: Desk, options: dict[str, Any]) -> int:
