@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from jobsup import conf
 from jobsup.places import run_path
+from jobsup.text import duration
 from spawnpool import client
 from spawnpool.control import refusal
 from spawnpool.pools import who
@@ -142,7 +143,7 @@ def status_lines(status: Mapping[str, Any], node: str) -> Iterator[str]:
         f"{sum(worker['job'] is not None for worker in workers)} busy",
         f"{_rate(status['per_s'])} jobs/s",
         *([] if status["ready"] is None else [f"{status['ready']:,} ready"]),
-        f"up {_duration(status['uptime_s'])}",
+        f"up {duration(status['uptime_s'])}",
     ]
     yield f"supervisor {status['name']} on {node} (pid {status['pid']}): {', '.join(facts)}"
     if trouble := status.get("trouble"):
@@ -150,7 +151,7 @@ def status_lines(status: Mapping[str, Any], node: str) -> Iterator[str]:
     if status["degraded"]:
         yield f"degraded: {status['degraded']}"
     if reload := status["reload"]:
-        yield f"{reload['words']} ({_duration(reload['ago_s'])} ago)"
+        yield f"{reload['words']} ({duration(reload['ago_s'])} ago)"
     several = len(pools := status.get("pools", ())) > 1
     yield from (f"pool {_pool(each)}" for each in pools if several)
     for each in workers:
@@ -168,7 +169,7 @@ def _pool(pool: Mapping[str, Any]) -> str:
 def _doing(worker: Mapping[str, Any]) -> str:
     facts = [] if worker["state"] == "serving" else [worker["state"]]
     if worker["job"] is not None:
-        ran = "" if worker["for_s"] is None else f" for {_duration(worker['for_s'])}"
+        ran = "" if worker["for_s"] is None else f" for {duration(worker['for_s'])}"
         facts.append(f"job {worker['job']}{ran}")
     elif not facts:
         facts.append("idle")
@@ -181,14 +182,3 @@ def _doing(worker: Mapping[str, Any]) -> str:
 
 def _rate(per_s: float) -> str:
     return f"{per_s:,.0f}" if per_s == 0 or per_s >= 9.95 else f"{per_s:.1f}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in its two largest units, e.g. "3 h 12 min"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

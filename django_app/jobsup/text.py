@@ -84,3 +84,14 @@ def dump(value: Any, what: str) -> str:
     if len(text) > PAYLOAD_BYTES_MAX:
         raise PayloadError(f"{what} cannot be stored: {len(text)} bytes of JSON, the limit is {PAYLOAD_BYTES_MAX}")
     return text
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units, e.g. "3 h 12 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -85,3 +85,25 @@ def bench(routed: str) -> Bench:
     from tests.db.bench import Bench
 
     return Bench(routed)
+
+
+@pytest.fixture
+def nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test leave its schedules to the workers of other tests."""
+    from jobsup.schedules import declared
+
+    monkeypatch.setattr(declared, "_declared", {})
+
+
+@pytest.fixture
+def hourly(routed: str, nothing_declared: None) -> Store:
+    """A store with a schedule that has a moment each hour, and which has not been looked at."""
+    from jobsup import Schedule
+    from jobsup.schedules.sync import sync
+    from jobsup.store import Store
+    from tests.db.agenda import declare, half_an_hour_away
+
+    declare(Schedule(half_an_hour_away(), args=[5], name="hourly"))
+    store = Store(routed)
+    sync(store)
+    return store

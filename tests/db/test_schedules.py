@@ -15,7 +15,6 @@ from jobsup import Schedule as Declaration
 from jobsup import task
 from jobsup.conf import Conf
 from jobsup.models import Job, Schedule, Status
-from jobsup.schedules import declared as declared_module
 from jobsup.schedules import ticking as ticking_module
 from jobsup.schedules.overview import overview
 from jobsup.schedules.rows import aware, stored
@@ -44,19 +43,7 @@ if TYPE_CHECKING:
     from tests.db.rows import Session
 
 
-@pytest.fixture(autouse=True)
-def _nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test leave its schedules to the workers of other tests."""
-    monkeypatch.setattr(declared_module, "_declared", {})
-
-
-@pytest.fixture
-def hourly(routed: str) -> Store:
-    """A store with a schedule that has a moment each hour, and which has not been looked at."""
-    declare(Declaration(half_an_hour_away(), args=[5], name="hourly"))
-    store = Store(routed)
-    sync(store)
-    return store
+pytestmark = pytest.mark.usefixtures("nothing_declared")
 
 
 def test_a_declared_schedule_has_a_row_and_its_moments_become_jobs(hourly: Store) -> None:

@@ -10,7 +10,6 @@ from django.db import connections
 
 from jobsup import Schedule as Declaration
 from jobsup.models import Schedule
-from jobsup.schedules import declared as declared_module
 from jobsup.schedules.overview import overview
 from jobsup.schedules.rows import stored
 from jobsup.schedules.sync import Sync, sync
@@ -27,20 +26,7 @@ from tests.db.agenda import (
 from tests.db.rows import at_once, statements_of
 from tests.testapp import tasks
 
-
-@pytest.fixture(autouse=True)
-def _nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test leave its schedules to the workers of other tests."""
-    monkeypatch.setattr(declared_module, "_declared", {})
-
-
-@pytest.fixture
-def hourly(routed: str) -> Store:
-    """A store with a schedule that has a moment each hour, and which has not been looked at."""
-    declare(Declaration(half_an_hour_away(), args=[5], name="hourly"))
-    store = Store(routed)
-    sync(store)
-    return store
+pytestmark = pytest.mark.usefixtures("nothing_declared")
 
 
 def test_rows_that_say_what_the_code_says_are_not_written(hourly: Store) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobsup import text as words
 from jobsup.cli.filters import WRONG_USAGE
 
 _BLANKS = re.compile(r" +\n")
@@ -177,18 +178,10 @@ def moment(value: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units, such as "3 h 12 min"; "" for none."""
+    """Return a duration in its two largest units, such as "3 h 12 min", or in milliseconds; "" for none."""
     if seconds is None:
         return ""
-    if seconds < 1:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    return f"{max(seconds, 0) * 1000:.0f} ms" if seconds < 1 else words.duration(seconds)
 
 
 def number(count: int, *, more: bool = False) -> str:
