@@ -17,7 +17,8 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from jobsup.backend import pk_of
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
-from jobsup.store import OVER, Store
+from jobsup.runs import OVER
+from jobsup.store import Store
 
 COUNTED_MAX = 100_000
 """How far anything is counted: that takes about 10 ms on PostgreSQL where an index has it."""

@@ -14,8 +14,9 @@ from django.db import DatabaseError
 
 from jobsup.keep import DAY_S, Keep
 from jobsup.models import Supervisor
+from jobsup.runs import OVER
 from jobsup.sql.pruning import Step, prune_step
-from jobsup.store import OVER, Store
+from jobsup.store import Store
 
 SPAN = 5000
 """How many jobs one step looks at at most: about 5 ms."""

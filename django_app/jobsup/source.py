@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
 
-from jobsup import queue_control
+from jobsup import queue_control, runs
 from jobsup.conf import Conf, worker_id
 from jobsup.errors import JobCancelled, JobTimeout, MemoryLimitExceeded
 from jobsup.looks import Looks
@@ -101,8 +101,13 @@ class DatabaseSource:
         with self._reachable():
             self._find_tables()
             self._store.sql.prepare()
-            self._run = self._store.begin_run(
-                self._conf.name, self._conf.node_name, self._runfile.identity, os.getpid(), self._conf.lease_s
+            self._run = runs.begin(
+                self._store,
+                self._conf.name,
+                self._conf.node_name,
+                self._runfile.identity,
+                os.getpid(),
+                self._conf.lease_s,
             )
             self._recover()
         _log.info(
@@ -288,7 +293,7 @@ class DatabaseSource:
         """End the run; one that owes something stays open, for its successor to recover."""
         try:
             if finished and self._run:
-                self._store.end_run(self._run)
+                runs.end(self._store, self._run)
         except DatabaseError as error:
             _log.warning("the end of this run cannot be recorded: %s", error)
         finally:
@@ -311,7 +316,7 @@ class DatabaseSource:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering
         self._beats += 1
         self._untold |= thorough
-        accounts: list[Account] = self._store.recover(self._run, self._runfile.identity, thorough=thorough)
+        accounts: list[Account] = runs.recover(self._store, self._run, self._runfile.identity, thorough=thorough)
         if thorough or accounts:
             self._untold |= adopt(self._store, self._run)
         if accounts:

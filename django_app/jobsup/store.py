@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from django.db import router, transaction
@@ -18,15 +18,12 @@ from django.utils.module_loading import import_string
 
 from jobsup import unique
 from jobsup.judge import Judge
-from jobsup.models import FailedAttempt, Job, Status, Supervisor
+from jobsup.models import FailedAttempt, Job, Status
 from jobsup.sql import Finished, FinishRow, LoadedRow, NewRow, statements
 from jobsup.verdicts import Verdict
 
 WORKER_LOST = "jobsup.errors.WorkerLost"
-RECOVER_BATCH = 500
-OVER = ("stopped", "lost")
 AGAIN = (Status.READY, Status.SCHEDULED)
-KEEP_RUNS = timedelta(days=7)
 _STATUS = SmallIntegerField()
 
 
@@ -190,29 +187,6 @@ class Store:
 
     # ---- for supervisors
 
-    def begin_run(self, name: str, node: str, runfile: str, pid: int, lease_s: float) -> int:
-        """Register a run of a supervisor; its id is what it claims with."""
-        now = self.sql.now()
-        runs = Supervisor.objects.using(self.alias)
-        owners = Job.objects.using(self.alias).filter(status=Status.RUNNING, claimed_by__isnull=False)
-        runs.filter(state__in=OVER, beat_at__lt=now - KEEP_RUNS).exclude(pk__in=owners.values("claimed_by")).delete()
-        run = runs.create(
-            name=name,
-            node=node,
-            runfile=runfile,
-            pid=pid,
-            state="starting",
-            lease_s=lease_s,
-            started_at=now,
-            beat_at=now,
-        )
-        return int(run.pk)
-
-    def end_run(self, run: int) -> None:
-        """Note that a run is over and owes nothing."""
-        runs = Supervisor.objects.using(self.alias).filter(pk=run).exclude(state__in=OVER)
-        runs.update(state="stopped", beat_at=self.sql.now())
-
     def beat(self, run: int, state: str) -> bool:
         """Note that a run lives; False if somebody declared it lost meanwhile."""
         return self.sql.beat(run, state)
@@ -287,40 +261,6 @@ class Store:
         if queues is not None:
             jobs = jobs.filter(queue__in=queues)
         return jobs[:most].count()
-
-    def recover(self, run: int, runfile: str, *, thorough: bool = True) -> list[Account]:
-        """Take jobs from runs that are over without having given them back.
-
-        A run is over when it ended, when its lease is over by the database's clock, or when `run` holds its run file.
-
-        Args:
-            run: who looks.
-            runfile: identity of the run file that it holds.
-            thorough: whether to look at all claims even if no run has just been found to be over.
-        """
-        if not self.sql.expire(run, runfile) and not thorough:
-            return []
-        claims = Job.objects.using(self.alias).filter(status=Status.RUNNING).exclude(claimed_by=run)
-        found = set(claims.values_list("claimed_by", flat=True).distinct())
-        if None in found:  # made by hand: nobody could ever finish it
-            orphans = claims.filter(claimed_by=None)
-            pks = list(orphans.values_list("pk", flat=True))
-            unique.giving_way(self.alias, pks, partial(orphans.update, status=Status.READY))
-        owners = {owner for owner in found if owner is not None}
-        if not owners:
-            return []
-        runs = {row.pk: row for row in Supervisor.objects.using(self.alias).filter(pk__in=owners)}
-        accounts = []
-        for owner in owners:
-            supervisor = runs.get(owner)
-            if supervisor is not None and supervisor.state not in OVER:
-                continue
-            who = "its supervisor" if supervisor is None else f"{supervisor} (pid {supervisor.pid})"
-            while pks := list(claims.filter(claimed_by=owner).values_list("pk", flat=True)[:RECOVER_BATCH]):
-                words = f"{who} ended without a word while it owned {{job}}, which may have been running"
-                worker = "" if supervisor is None else f"{supervisor.node}:{supervisor.name}"
-                accounts += self.lost(owner, [LostAttempt(pk, worker, words, None, at_once=True) for pk in pks])
-        return accounts
 
     def is_empty(self, queues: Sequence[str] | None) -> bool:
         """Tell whether nothing is ready, due, running or waiting to be tried again in these queues."""

@@ -15,7 +15,8 @@ from django.db import transaction
 
 from jobsup.models import Job, Status, Supervisor
 from jobsup.results import result_of, task_of
-from jobsup.store import OVER, Store
+from jobsup.runs import OVER
+from jobsup.store import Store
 from jobsup.telling import tell_ended
 from jobsup.text import summary
 

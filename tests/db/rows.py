@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from django.db import connections, transaction
 from django.db.models import F
 
+from jobsup import runs
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.sql import FinishRow, LoadedRow, NewRow
 from jobsup.store import Failure, LostAttempt, Outcome
@@ -52,7 +53,7 @@ def put(store: Store, number: int = 1, **values: Any) -> list[int]:
 
 def begin(store: Store, *, lease_s: float = 30, runfile: str = "") -> int:
     """Begin the run of a supervisor, each with a run file of its own."""
-    return store.begin_run("one", "node", runfile or f"file {next(_files)}", 100, lease_s)
+    return runs.begin(store, "one", "node", runfile or f"file {next(_files)}", 100, lease_s)
 
 
 def claimed(store: Store, run: int, **values: Any) -> int:

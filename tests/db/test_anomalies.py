@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError, connections
 
+from jobsup import runs
 from jobsup.hygiene import drop
 from jobsup.models import FailedAttempt, Job, Status
 from jobsup.store import Store
@@ -56,7 +57,7 @@ class World:
 
     def recover(self) -> None:
         """Take over from a silent run."""
-        self.store.recover(self.other, "mine")
+        runs.recover(self.store, self.other, "mine")
 
     def picture(self) -> list[Any]:
         """Return what anybody can see afterwards, but for times."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.test import override_settings
 
+from jobsup import runs
 from jobsup.backend import JobsupBackend
 from jobsup.compat import (
     TASKS_APPS,
@@ -292,7 +293,7 @@ def test_p6_a_zombies_result_is_refused_and_the_heirs_counts(bench: Bench, caplo
     bench.runner.load([pk])
     heir = begin(bench.store)
     silent_for(bench.store, bench.run, 31)
-    bench.store.recover(heir, "")
+    runs.recover(bench.store, heir, "")
     bench.store.claim(heir, None, 1)
     with signals() as heard:
         bench.runner.run(pk)

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.utils import timezone
 
+from jobsup import runs
 from jobsup.compat import TaskResultStatus, task_backends, task_finished
 from jobsup.models import Job, Status
 from jobsup.store import LostAttempt, Store
@@ -171,7 +172,7 @@ def test_one_whose_supervisor_ended_is_cancelled_by_the_next(store: Store) -> No
     run = begin(store, runfile="same")
     asked, other = claimed(store, run, max_attempts=5), claimed(store, run, max_attempts=5)
     store.cancel([asked])
-    store.recover(begin(store, runfile="same"), "same")
+    runs.recover(store, begin(store, runfile="same"), "same")
     assert (status(store, asked), status(store, other)) == (Status.CANCELLED, Status.READY)
 
 

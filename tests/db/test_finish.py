@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import DatabaseError
 
+from jobsup import runs
 from jobsup.models import FailedAttempt, Job, Status
 from tests.db.rows import (
     WORKER,
@@ -104,7 +105,7 @@ def test_p6_a_zombie_cannot_finish_a_job_that_was_given_away(store: Store) -> No
     zombie, heir = begin(store), begin(store)
     pk = claimed(store, zombie)
     silent_for(store, zombie, 31)
-    store.recover(heir, "")
+    runs.recover(store, heir, "")
     assert store.claim(heir, None, 1) == [pk]
     assert store.finish(zombie, [success(pk, 1), success(pk, 2)]) == set()
     assert row(store, pk).status == Status.RUNNING

@@ -14,6 +14,7 @@ from django.db import connection, connections
 from django.test import override_settings
 from django.utils import timezone
 
+from jobsup import runs
 from jobsup.conf import Conf
 from jobsup.doctor import Finding, Limits, Severity, examine
 from jobsup.doctor.postgresql import look
@@ -136,7 +137,7 @@ def test_it_is_found_that_nobody_is_there(store: Store) -> None:
     assert one(store, "no-supervisor").severity is Severity.WARNING
     put(store)
     assert one(store, "no-supervisor").severity is Severity.ERROR
-    store.end_run(begin(store))
+    runs.end(store, begin(store))
     assert one(store, "no-supervisor").severity is Severity.ERROR
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db.models import F
 
-from jobsup import queries
+from jobsup import queries, runs
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.queries import ENDED, Filters, keys, listed, matching, story, supervisors, tally
 from tests.db.rows import NOOP, WORKER, begin, claimed, failure, loss, put, success
@@ -216,7 +216,7 @@ def test_the_story_of_a_job_that_runs_names_who_has_it(store: Store) -> None:
 def test_supervisors_that_are_over_are_left_out(store: Store) -> None:
     """The others with the age of their beat."""
     over, alive = begin(store), begin(store)
-    store.end_run(over)
+    runs.end(store, over)
     [only] = supervisors(store)
     assert (only["run"], only["name"], only["silent_s"] < 30) == (alive, "one", True)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from jobsup import store as store_module
+from jobsup import runs
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.store import Store
 from tests.db.rows import (
@@ -117,7 +117,7 @@ def test_the_next_holder_of_the_run_file_takes_over_at_once(store: Store) -> Non
     dead = begin(store, runfile="same", lease_s=FOREVER_S)
     pk = claimed(store, dead)
     heir = begin(store, runfile="same")
-    [account] = store.recover(heir, "same")
+    [account] = runs.recover(store, heir, "same")
     found = row(store, pk)
     assert (account.pk, found.status, found.attempt) == (pk, Status.READY, 1)
     assert Supervisor.objects.using(store.alias).get(pk=dead).state == "lost"
@@ -134,10 +134,10 @@ def test_p5_a_silent_run_is_lost_after_its_own_lease_and_not_before(store: Store
     me = begin(store)
     for run in (short, long):
         silent_for(store, run, 29)
-    assert store.recover(me, "mine") == []
+    assert runs.recover(store, me, "mine") == []
     for run in (short, long):
         silent_for(store, run, 2)
-    assert [account.pk for account in store.recover(me, "mine")] == [of_short]
+    assert [account.pk for account in runs.recover(store, me, "mine")] == [of_short]
     assert row(store, of_long).status == Status.RUNNING
 
 
@@ -152,8 +152,8 @@ def test_p5_the_clock_of_the_machine_decides_nothing(
     wrong = datetime.now(UTC) + timedelta(days=days)
     monkeypatch.setattr(timezone, "now", lambda: wrong)
     assert store.beat(me, "running")
-    assert store.recover(me, "mine") == []
-    assert store.recover(other, "other") == []
+    assert runs.recover(store, me, "mine") == []
+    assert runs.recover(store, other, "other") == []
     [later] = put(store, run_after=datetime.now(UTC) + timedelta(hours=1))
     assert row(store, later).status == Status.SCHEDULED
     assert store.sql.promote() == 0
@@ -169,7 +169,7 @@ def test_live_runs_keep_their_jobs(store: Store) -> None:
     other, me = begin(store), begin(store, runfile="mine")
     theirs, mine = claimed(store, other), claimed(store, me)
     silent_for(store, me, 1000)
-    assert store.recover(me, "mine") == []
+    assert runs.recover(store, me, "mine") == []
     assert {row(store, pk).status for pk in (theirs, mine)} == {Status.RUNNING}
 
 
@@ -177,34 +177,34 @@ def test_jobs_of_a_run_that_ended_or_that_nobody_knows_are_recovered(store: Stor
     """A run that said it was over, and one whose row was deleted, leave no claim without an owner (fault 7)."""
     ended, deleted, me = begin(store), begin(store), begin(store)
     pks = [claimed(store, ended), claimed(store, deleted)]
-    store.end_run(ended)
+    runs.end(store, ended)
     Supervisor.objects.using(store.alias).filter(pk=deleted).delete()
-    assert sorted(account.pk for account in store.recover(me, "mine")) == pks
+    assert sorted(account.pk for account in runs.recover(store, me, "mine")) == pks
     assert {row(store, pk).status for pk in pks} == {Status.READY}
 
 
 def test_a_job_that_takes_its_supervisor_down_each_time_fails_at_its_limit(alias: str) -> None:
     """Recovered jobs are counted like any other violent death."""
     store = Store(alias, crash_attempts=2)
-    runs = [begin(store) for _ in range(3)]
-    pk = claimed(store, runs[0])
-    silent_for(store, runs[0], 31)
-    store.recover(runs[1], "")
-    store.claim(runs[1], None, 1)
-    silent_for(store, runs[1], 31)
-    [account] = store.recover(runs[2], "")
+    begun = [begin(store) for _ in range(3)]
+    pk = claimed(store, begun[0])
+    silent_for(store, begun[0], 31)
+    runs.recover(store, begun[1], "")
+    store.claim(begun[1], None, 1)
+    silent_for(store, begun[1], 31)
+    [account] = runs.recover(store, begun[2], "")
     assert (account.status, row(store, pk).status) == (Status.FAILED, Status.FAILED)
 
 
 def test_recovery_works_through_many_jobs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """More jobs than one batch takes are all recovered, once; a second look finds nothing."""
-    monkeypatch.setattr(store_module, "RECOVER_BATCH", 20)
+    monkeypatch.setattr(runs, "RECOVER_BATCH", 20)
     dead, me = begin(store), begin(store)
     pks = put(store, 50)
     store.claim(dead, None, 50)
     silent_for(store, dead, 31)
-    assert sorted(account.pk for account in store.recover(me, "")) == pks
-    assert store.recover(me, "") == []
+    assert sorted(account.pk for account in runs.recover(store, me, "")) == pks
+    assert runs.recover(store, me, "") == []
     assert FailedAttempt.objects.using(store.alias).count() == 50
     assert store.claim(me, None, 100) == pks
 
@@ -215,8 +215,8 @@ def test_p6_two_that_recover_at_once_count_each_job_once(store: Store) -> None:
     pks = put(store, 40)
     store.claim(dead, None, 40)
     silent_for(store, dead, 31)
-    runs = [begin(store) for _ in range(4)]
-    shares = at_once([lambda run=run: store.recover(run, "") for run in runs])  # type: ignore[misc]
+    begun = [begin(store) for _ in range(4)]
+    shares = at_once([lambda run=run: runs.recover(store, run, "") for run in begun])  # type: ignore[misc]
     assert sorted(account.pk for share in shares for account in share) == pks
     assert FailedAttempt.objects.using(store.alias).count() == 40
     assert {row(store, pk).attempt for pk in pks} == {1}
@@ -231,11 +231,11 @@ def test_a_run_that_was_declared_lost_is_told_so_by_its_beat(store: Store) -> No
     silent_for(store, run, 29)
     assert store.beat(run, "running")
     silent_for(store, run, 29)
-    store.recover(other, "")
+    runs.recover(store, other, "")
     assert store.beat(run, "draining")
     assert Supervisor.objects.using(store.alias).get(pk=run).state == "draining"
     silent_for(store, run, 31)
-    store.recover(other, "")
+    runs.recover(store, other, "")
     assert not store.beat(run, "running")
     assert Supervisor.objects.using(store.alias).get(pk=run).state == "lost"
 
@@ -245,7 +245,7 @@ def test_old_runs_are_forgotten_unless_they_own_jobs(store: Store) -> None:
     old, lately, alive, owner = (begin(store) for _ in range(4))
     pk = claimed(store, owner)
     for run in (old, lately, owner):
-        store.end_run(run)
+        runs.end(store, run)
     for run in (old, alive, owner):
         silent_for(store, run, 8 * 86400)
     new = begin(store)
@@ -279,5 +279,5 @@ def test_f47_a_running_job_that_nobody_owns_goes_back_to_the_queue(store: Store)
     run = begin(store)
     (pk,) = put(store, 1)
     Job.objects.using(store.alias).filter(pk=pk).update(status=Status.RUNNING, claimed_by=None)
-    store.recover(run, "none")
+    runs.recover(store, run, "none")
     assert store.claim(run, ["default"], 1) == [pk]

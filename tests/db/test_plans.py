@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from django.db import connections
 
-from jobsup import queue_control, untold
+from jobsup import queue_control, runs, untold
 from jobsup.sql import FinishRow
-from jobsup.sql.postgresql import RIVALS
+from jobsup.sql.postgresql.claims import RIVALS
 from jobsup.store import Store
 from tests import databases
 from tests.db.rows import begin, loss, new_row, success
@@ -133,7 +133,7 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
         "adopt untold": (lambda: untold.adopt(store, run), "jobsup_job_untold"),
         "promote": (store.sql.promote, due),
         "next due": (store.sql.next_due_s, due),
-        "recover": (lambda: store.recover(run, "x"), owned),
+        "recover": (lambda: runs.recover(store, run, "x"), owned),
         "begin a run": (lambda: begin(store), owned),
         "load": (lambda: store.sql.load(pks), key),
         "finish": (lambda: store.sql.finish(run, many), key),

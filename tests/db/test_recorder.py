@@ -11,6 +11,7 @@ import pytest
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections
 
 from jobsup import recorder as recorder_module
+from jobsup import runs
 from jobsup.compat import TaskResultStatus
 from jobsup.models import Job, Status
 from jobsup.recorder import LATEST_S, TOGETHER_MAX, Entry, Recorder
@@ -312,7 +313,7 @@ def test_p6_a_late_result_is_refused_and_logged(ends: Ends, caplog: pytest.LogCa
     zombie_pk, own_pk = ends.claim(2)
     heir = begin(ends.store)
     silent_for(ends.store, ends.run, 31)
-    ends.store.recover(heir, "")
+    runs.recover(ends.store, heir, "")
     assert ends.store.claim(heir, None, 1) == [zombie_pk]
     ends.keep(success(zombie_pk))
     ends.keep(success(own_pk))

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, transaction
 from django.test import override_settings
 
-from jobsup import conf, retention
+from jobsup import conf, retention, runs
 from jobsup.keep import DAY_S, Keep
 from jobsup.models import FailedAttempt, Job, Status, Supervisor
 from jobsup.retention import REST_S, Pace, Pruning, prune
@@ -199,7 +199,7 @@ def test_only_the_oldest_supervisor_alive_prunes(store: Store) -> None:
     clock.now += 10
     assert pruning[second].turn(second) == 0
     assert pruning[first].turn(first) == 1
-    store.end_run(first)
+    runs.end(store, first)
     ended(store, Status.SUCCESSFUL, 8)
     clock.now += REST_S
     assert pruning[second].turn(second) == 1
@@ -262,7 +262,7 @@ def test_the_pace_spreads_a_pass_over_an_hour_and_rests_a_minute() -> None:
 def test_runs_of_supervisors_that_are_over_stay_a_week(store: Store) -> None:
     """The next start removes them."""
     old = begin(store)
-    store.end_run(old)
+    runs.end(store, old)
     Supervisor.objects.using(store.alias).update(beat_at=store.sql.now() - timedelta(days=8))
     new = begin(store)
     assert list(Supervisor.objects.using(store.alias).values_list("pk", flat=True)) == [new]

@@ -10,6 +10,7 @@ from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
+from jobsup import runs
 from jobsup.models import Job, Status
 from jobsup.store import Store
 from tests.db.rows import (
@@ -149,9 +150,9 @@ def test_leases_are_right_in_every_time_zone(place: Store) -> None:
     run, me = begin(place), begin(place)
     pk = claimed(place, run)
     assert place.beat(run, "running")
-    assert place.recover(me, "") == []
+    assert runs.recover(place, me, "") == []
     silent_for(place, run, 31)
-    assert [account.pk for account in place.recover(me, "")] == [pk]
+    assert [account.pk for account in runs.recover(place, me, "")] == [pk]
     place.claim(me, None, 1)
     place.lost(me, [loss(pk)])
     assert near_now(row(place, pk).run_after, timedelta(seconds=2))

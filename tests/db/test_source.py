@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
+from jobsup import runs
 from jobsup import source as source_module
 from jobsup.conf import Conf
 from jobsup.models import Job, Status, Supervisor
@@ -213,7 +214,7 @@ def test_a_supervisor_that_was_declared_lost_is_told_to_end(fed: Fed) -> None:
     silent_for(fed.store, fed.run, 31)
     fed.source.beat("running")
     silent_for(fed.store, fed.run, 31)
-    fed.store.recover(begin(fed.store), "another")
+    runs.recover(fed.store, begin(fed.store), "another")
     with pytest.raises(RunOver, match="was silent for longer than its lease and its jobs were given to others"):
         fed.source.beat("running")
 

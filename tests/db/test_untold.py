@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import transaction
 
+from jobsup import runs
 from jobsup.compat import TaskResultStatus, task_backends
 from jobsup.errors import JobCancelled, WorkerLost
 from jobsup.models import Job, Status
@@ -194,7 +195,7 @@ def test_what_a_dead_supervisor_left_untold_is_adopted(fed: Fed, tmp_path: Path)
     assert untold_of(store, fed.run) == sorted([running, untold])
     assert fed.source.claim(5).pks == sorted([running, untold])
     assert row(store, theirs).claimed_by == living
-    store.end_run(living)
+    runs.end(store, living)
     held = RunFile(tmp_path / "other.run")
     following = Fed(store.alias, held)
     assert following.source.claim(5).pks == [theirs], "at its start"
@@ -205,12 +206,12 @@ def test_two_that_adopt_at_once_do_not_share(store: Store) -> None:
     """Each job has one that tells."""
     dead = begin(store)
     pks = [ended(store, dead) for _ in range(20)]
-    store.end_run(dead)
-    runs = [begin(store) for _ in range(3)]
-    at_once([lambda run=run: adopt(store, run) for run in runs])  # type: ignore[misc]
-    found = [untold_of(store, run) for run in runs]
+    runs.end(store, dead)
+    begun = [begin(store) for _ in range(3)]
+    at_once([lambda run=run: adopt(store, run) for run in begun])  # type: ignore[misc]
+    found = [untold_of(store, run) for run in begun]
     assert sorted(pk for share in found for pk in share) == pks
-    assert {row(store, pk).claimed_by for pk in pks} <= set(runs)
+    assert {row(store, pk).claimed_by for pk in pks} <= set(begun)
 
 
 def test_what_was_cancelled_and_given_back_is_told_of_too(fed: Fed) -> None:

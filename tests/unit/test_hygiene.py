@@ -244,10 +244,11 @@ def test_f34_a_statement_that_leaves_no_mark_is_not_accused(sql: str) -> None:
 def test_f34_the_statements_of_jobsup_itself_leave_no_mark() -> None:
     """A worker's own statements pass the same watch."""
     from jobsup.sql import base, postgresql, sqlite
+    from jobsup.sql.postgresql import claims, wakeups
 
     texts = [
         value
-        for module in (base, postgresql, sqlite)
+        for module in (base, postgresql, claims, wakeups, sqlite)
         for value in vars(module).values()
         if isinstance(value, str) and ("SELECT" in value or "UPDATE" in value)
     ]

@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.models import F
 
-from jobsup import conf
+from jobsup import conf, runs
 from jobsup.attempt import Attempts
 from jobsup.backend import JobsupBackend
 from jobsup.compat import task_backends
@@ -114,7 +114,7 @@ def in_process(*, raise_errors: bool) -> Iterator[InProcess]:
         ImproperlyConfigured: no backend of TASKS is jobsup's.
     """
     store, settings = the_store(), conf.load()
-    run = store.begin_run("testing", settings.node_name, "", os.getpid(), settings.lease_s)
+    run = runs.begin(store, "testing", settings.node_name, "", os.getpid(), settings.lease_s)
     try:
         here = InProcess(store, run, settings, raise_errors=raise_errors)
         try:
@@ -123,7 +123,7 @@ def in_process(*, raise_errors: bool) -> Iterator[InProcess]:
             here.close()
     finally:
         with contextlib.suppress(DatabaseError):  # the caller's transaction is broken: nothing of this run stays
-            store.end_run(run)
+            runs.end(store, run)
 
 
 def the_store() -> Store:
