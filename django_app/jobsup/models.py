@@ -6,6 +6,9 @@ indexes, so that the same literals in a statement let the planner use them.
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.checks import CheckMessage
 from django.db import models
 
 
@@ -20,7 +23,28 @@ class Status(models.IntegerChoices):
     CANCELLED = 5, "cancelled"  # shown to django.tasks as FAILED
 
 
-class Job(models.Model):
+class Conditional(models.Model):
+    """A table with partial indexes.
+
+    Where a database has none, Django warns that their conditions are left out; a migration of ours makes others there
+    that do the same.
+    """
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def check(cls, **kwargs: Any) -> list[CheckMessage]:
+        """Look for what is wrong with the model, as Django does."""
+        return [message for message in super().check(**kwargs) if message.id not in ("models.W036", "models.W037")]
+
+
+def label_of(status: int) -> str:
+    """Return the word for a status, also for one that there is not: somebody has changed that row by hand."""
+    return Status(status).label if status in Status.values else f"status {status}"
+
+
+class Job(Conditional):
     """One call of a task: enqueued, claimed by a supervisor, run by a worker, finished."""
 
     id = models.BigAutoField(primary_key=True)
@@ -138,7 +162,7 @@ class Queue(models.Model):
         return f"queue {self.name}"
 
 
-class Schedule(models.Model):
+class Schedule(Conditional):
     """A task that is enqueued again and again: declared beside the task, or made in the admin."""
 
     name = models.CharField(max_length=200, primary_key=True)
@@ -171,7 +195,7 @@ class Schedule(models.Model):
         return f"schedule {self.name}"
 
 
-class Supervisor(models.Model):
+class Supervisor(Conditional):
     """One run of a supervisor, from its start to its end; its id is what it claims jobs with."""
 
     id = models.BigAutoField(primary_key=True)
@@ -185,6 +209,8 @@ class Supervisor(models.Model):
     """As in `spawnpool.states.SupervisorState`; "lost" for a run that somebody else declared over."""
     lease_s = models.FloatField()
     """How old the beat may become, in seconds; on the row, so that runs with other settings judge it rightly."""
+    protocol = models.SmallIntegerField(db_default=1)
+    """By which rules it shares the tables with others; see `runs.PROTOCOL`. 1: the version without this column."""
     started_at = models.DateTimeField()
     beat_at = models.DateTimeField()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from django.db import connections
 
+from jobsup import homes
 from jobsup import queues as to_run
 from jobsup.conf import Conf
-from jobsup.places import run_path
+from jobsup.places import begun_path, run_path
 from jobsup.runner import pool_limits
 from jobsup.source import DatabaseSource
 from spawnpool.client import holder
@@ -125,12 +126,11 @@ def run(
     Raises:
         AlreadyRunning: another process runs under this name.
         SourceRefused: it cannot work here.
-        RunOver: it was declared over by others.
     """
     faulthandler.enable()  # a service manager's watchdog sends SIGABRT: the log then says where the loop hung
     log = logging.getLogger("jobsup.supervisor")
     pools = to_run.pools(settings, queues)
-    if not settings.pools and queues != to_run.named():
+    if not settings.pools and queues != to_run.named(homes.here()):
         fixed |= {"feeds"}
     path = run_path(settings)
     runfile = RunFile(path)
@@ -141,9 +141,11 @@ def run(
             source,
             WorkerSpec("jobsup", runner, "" if logfile is None else str(logfile.absolute())),
             dataclasses.replace(
-                Limits(beat_interval_s=settings.lease_s / BEATS_PER_LEASE, exit_when_empty=exit_when_empty).changed(
-                    pool_limits(settings)
-                ),
+                Limits(
+                    beat_interval_s=settings.lease_s / BEATS_PER_LEASE,
+                    lease_s=settings.lease_s,
+                    exit_when_empty=exit_when_empty,
+                ).changed(pool_limits(settings)),
                 poll_interval_s=source.poll_interval_s,
             ),
             pools=pools,
@@ -151,6 +153,7 @@ def run(
             log=log,
             fixed=fixed,
             on_workers=runfile.write_workers,
+            begun_path=lambda integers: begun_path(path, integers[0]),
             last=True,
             control=_control(path, log),
         )

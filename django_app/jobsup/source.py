@@ -9,21 +9,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
+from django.db import DatabaseError, connections
 
-from jobsup import queue_control, runs
+from jobsup import homes, queue_control, reaching, runs
 from jobsup.conf import Conf, worker_id
 from jobsup.errors import JobCancelled, JobTimeout, MemoryLimitExceeded
+from jobsup.lookout import Lookout
 from jobsup.looks import Looks
-from jobsup.models import Job, Status
+from jobsup.models import Status, Supervisor
+from jobsup.places import begun_path
 from jobsup.pools import words
 from jobsup.retention import Pruning
 from jobsup.schedules.ticking import Ticking
 from jobsup.sql import UnsupportedDatabase
+from jobsup.sql.base import WAIT_MAX_S
 from jobsup.store import WORKER_LOST, Account, LostAttempt, Store
 from jobsup.text import class_path
 from jobsup.untold import adopt, untold_of
-from spawnpool.errors import RunOver, SourceRefused, SourceUnavailable
+from spawnpool.begun import begun
+from spawnpool.errors import RunOver, SourceRefused
 from spawnpool.pools import DEFAULT, Pool
 from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running, Taken
@@ -40,6 +44,9 @@ AWAY_S = 0.1
 
 BACKLOG_MAX = 100_000
 """How many ready jobs are counted for show; that takes about 10 ms."""
+
+WAIT_SHARE = 1 / 6
+"""No wait for the database is longer than this share of the lease: a beat that fails must not cost the next one."""
 
 BEATS_PER_LOOK = 6
 """Every how many beats all claims are looked at for owners that are over; the others cost two statements."""
@@ -68,13 +75,15 @@ class DatabaseSource:
 
     def __init__(self, conf: Conf, pools: Sequence[Pool] | None, runfile: RunFile, verbosity: int) -> None:
         try:
-            self._store = Store(crash_attempts=conf.crash_attempts, notify=conf.notify)
+            self._store = Store(homes.here(), crash_attempts=conf.crash_attempts, notify=conf.notify)
         except UnsupportedDatabase as error:
             raise SourceRefused(str(error)) from error
-        self._store.sql.bound_waits()
+        self._store.sql.listening_alias = conf.listen_alias
+        self._store.sql.bound_waits(min(WAIT_MAX_S, conf.lease_s * WAIT_SHARE))
         self._conf, self._runfile, self._verbosity = conf, runfile, verbosity
         self.serve(pools or [Pool(workers=conf.workers)])
         self._looks = Looks()
+        self._lookout = Lookout(self._store.sql, listens=conf.notify)
         self._pause_look_at = 0.0
         self._run = 0
         self._beats = 0
@@ -82,6 +91,7 @@ class DatabaseSource:
         self._look_at = 0.0  # when to look for scheduled jobs at the latest
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
+        self._deafness = ""  # what was said of it
         self._cancel_look_at = 0.0
         told = conf.notify and not self._store.sql.tells_every_change
         self._ticking = Ticking(self._store, told=told, wanted=conf.schedules)
@@ -95,11 +105,16 @@ class DatabaseSource:
         """How often to look for work when nothing wakes the supervisor."""
         return self._store.sql.poll_interval_s if self._conf.notify else min(1.0, self._store.sql.poll_interval_s)
 
+    @property
+    def title(self) -> str:
+        """What it is called in sentences."""
+        return f"the database {self._store.alias!r}"
+
     def open(self) -> Sequence[int]:
-        """Register this run and take over what the previous holder of the run file left."""
-        self._refuse_what_cannot_work()
+        """Register a run and take over what the previous holder of the run file left, this process among them."""
+        reaching.refuse_what_cannot_work(self._store, self._conf.listen_alias)
         with self._reachable():
-            self._find_tables()
+            reaching.find_tables(self._store)
             self._store.sql.prepare()
             self._run = runs.begin(
                 self._store,
@@ -109,7 +124,11 @@ class DatabaseSource:
                 os.getpid(),
                 self._conf.lease_s,
             )
+            self._beats, self._untold, self._more = 0, True, True
+            self._telling.clear()
             self._recover()
+        for path in (runfile := self._runfile.path).parent.glob(begun_path(runfile, "*").name):
+            path.unlink(missing_ok=True)  # of runs of which nothing is left
         _log.info(
             "supervisor %s on %s serves %s of database %r (run %d)",
             self._conf.name,
@@ -139,16 +158,22 @@ class DatabaseSource:
                     self._looks.news()
                 self._more = False
                 if not self._looks.worth_while(pool, rooms):
+                    self._lookout.looked(found=False)
                     return Taken([])
+            if not due and (nothing := self._lookout.glance(self._queues)):
+                self._note_due(nothing.due_in_s)
+                self._lookout.looked(found=False)
+                return Taken([])
             if due:
                 # One that is due and stays so is locked by somebody else: not at once again for that one.
                 self._look_for_due(after_s=0.0 if self._store.sql.promote() else DUE_LOOK_S)
-            elif time.monotonic() >= self._look_at:
+            elif self._lookout.found and time.monotonic() >= self._look_at:
                 self._look_for_due()
             taken = self._take(self._pools[pool], limit, rooms)
             self._looks.looked(pool, rooms, found=bool(taken.pks))
             if not taken.pks and not due:  # with keys in hand nothing may fail any more: nobody else knows of them
                 self._look_for_due()
+            self._lookout.looked(found=bool(taken.pks))
             return taken
 
     def _take(self, pool: Pool, limit: int, rooms: Mapping[str, int]) -> Taken:
@@ -180,7 +205,9 @@ class DatabaseSource:
         Args:
             after_s: when it may be due at the earliest, in seconds.
         """
-        due_in_s = self._store.sql.next_due_s()
+        self._note_due(self._store.sql.next_due_s(), after_s)
+
+    def _note_due(self, due_in_s: float | None, after_s: float = 0.0) -> None:
         now = time.monotonic()
         self._due_at = None if due_in_s is None else now + max(due_in_s, after_s)
         self._look_at = now + DUE_LOOK_S
@@ -206,7 +233,7 @@ class DatabaseSource:
     def cancelled(self) -> Sequence[int]:
         """Return our jobs whose cancellation was asked for; looks when that was told, and now and then in any case."""
         now = time.monotonic()
-        if now >= self._upkeep_at():
+        if now >= self._upkeep_at() or self._lookout.must_speak:
             with self._reachable():
                 self._upkeep()
         told = self._store.sql.cancel_heard()
@@ -214,13 +241,13 @@ class DatabaseSource:
             return []
         with self._reachable():
             # Without wake-ups nobody tells: then each call looks.
-            self._cancel_look_at = now + (CANCEL_LOOK_S if self._conf.notify else 0.0)
+            self._cancel_look_at = now + (CANCEL_LOOK_S if self._lookout.hears else 0.0)
             return self._store.cancel_asked(self._run)
 
     def paused(self) -> Sequence[int]:
         """Return our jobs whose queue is paused; looks when that was told, and now and then in any case."""
         now, sql = time.monotonic(), self._store.sql
-        told = sql.heard(queue_control.PAUSE) or sql.tells_every_change or not self._conf.notify
+        told = sql.heard(queue_control.PAUSE) or sql.tells_every_change or not self._lookout.hears
         if not told and now < self._pause_look_at:
             return []
         with self._reachable():
@@ -240,23 +267,28 @@ class DatabaseSource:
             return {account.pk: str(account) for account in self._store.lost(self._run, self._attempts(losses))}
 
     def beat(self, state: str) -> None:
-        """Renew the lease and take over the jobs of runs whose own is over.
+        """Renew the lease.
 
         Raises:
             RunOver: this run was declared lost and its jobs were given to others.
         """
         with self._reachable():
             if not self._store.beat(self._run, state):
-                raise RunOver(
-                    "this supervisor was silent for longer than its lease and its jobs were given to others: it ends"
-                )
+                raise RunOver
+
+    def recover(self) -> None:
+        """Take over the jobs of runs whose lease is over, and see to what else is due."""
+        with self._reachable():
             self._recover()
             self._upkeep()
 
     def next_due_s(self) -> float | None:
         """Return in how many seconds the next scheduled job is due, or there is something else to do."""
+        now = time.monotonic()
         at = self._upkeep_at() if self._due_at is None else min(self._due_at, self._upkeep_at())
-        return max(0.0, at - time.monotonic())
+        pause_s = self._lookout.pause_s()
+        again_s = self._store.sql.look_again_s()
+        return max(0.0, min(at - now, pause_s, pause_s if again_s is None else again_s))
 
     def _upkeep_at(self) -> float:
         at = self._ticking.due_at
@@ -274,9 +306,9 @@ class DatabaseSource:
     def woken(self) -> bool:
         """Tell whether a notification has arrived."""
         if self._fd is None:
-            return False
+            return self._lookout.must_come_back()
         try:
-            return self._store.sql.changed()
+            return self._lookout.woken()
         except Exception:  # noqa: BLE001  # the connection is gone, in the driver's words; the next claim tells
             self.before_check()
             return True
@@ -284,6 +316,7 @@ class DatabaseSource:
     def before_check(self) -> None:
         """Close the connections of every alias."""
         self._fd = None
+        self._lookout.disconnected()
         self._away_at = time.monotonic() if self._away_at is None else self._away_at
         self._more = True  # a wake-up may be lost while nothing listens
         self._pause_look_at = 0.0
@@ -293,7 +326,8 @@ class DatabaseSource:
         """End the run; one that owes something stays open, for its successor to recover."""
         try:
             if finished and self._run:
-                runs.end(self._store, self._run)
+                with self._store.sql.briefly():
+                    runs.end(self._store, self._run)
         except DatabaseError as error:
             _log.warning("the end of this run cannot be recorded: %s", error)
         finally:
@@ -307,7 +341,7 @@ class DatabaseSource:
                 worker,
                 loss.tell("{job}") + (f"\n\n{loss.stack}" if loss.stack else ""),
                 loss.ran_s,
-                at_once=loss.ended is Ended.STOPPED,
+                at_once=loss.ended in (Ended.STOPPED, Ended.FENCED),
                 exception=CAUSES.get(loss.ended, WORKER_LOST),
                 by_a_limit=loss.ended.by_a_limit,
             )
@@ -316,7 +350,9 @@ class DatabaseSource:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering
         self._beats += 1
         self._untold |= thorough
-        accounts: list[Account] = runs.recover(self._store, self._run, self._runfile.identity, thorough=thorough)
+        accounts: list[Account] = runs.recover(
+            self._store, self._run, self._runfile.identity, thorough=thorough, begun=self._begun
+        )
         if thorough or accounts:
             self._untold |= adopt(self._store, self._run)
         if accounts:
@@ -329,54 +365,26 @@ class DatabaseSource:
                 f", {failed} of them had no attempt left" if failed else "",
             )
 
-    def _file(self) -> str:
-        """Return where a database in a file stands, to go on with: its errors do not say so."""
-        connection = self._store.sql.connection
-        return f" ({connection.settings_dict['NAME']})" if connection.vendor == "sqlite" else ""
+    def _begun(self, dead: Supervisor) -> frozenset[int] | None:
+        """Return what a run with our run file had begun; its workers are dead."""
+        return begun(begun_path(self._runfile.path, dead.pk), dead.pid)
 
-    def _refuse_what_cannot_work(self) -> None:
-        connection = self._store.sql.connection
-        if not connection.settings_dict["AUTOCOMMIT"]:
-            raise SourceRefused(f"DATABASES[{self._store.alias!r}]['AUTOCOMMIT'] is False: jobsup needs it on")
-        if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
-            raise SourceRefused(
-                f"database {self._store.alias!r} lives in the memory of one process: give it a file name"
-            )
-
-    def _find_tables(self) -> None:
-        connection = self._store.sql.connection
-        connection.ensure_connection()
-        if Job._meta.db_table not in connection.introspection.table_names():  # noqa: SLF001  # public, whatever its name says
-            self.before_check()
-            raise SourceUnavailable(
-                f"waiting: database {self._store.alias!r} has no tables of jobsup; run: manage.py migrate jobsup"
-            )
+    def _tell_deafness(self) -> None:
+        """Say it once when notifications do not arrive, and once when they do again."""
+        before, self._deafness = self._deafness, self._store.sql.deafness
+        if self._deafness and self._deafness != before:
+            _log.warning("%s", self._deafness)
+        elif before and not self._deafness:
+            _log.info("notifications from database %r arrive again", self._store.alias)
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
-        """Connect, and turn the database's errors into the supervisor's, in words."""
-        alias = self._store.alias
-        try:
+        """Connect, and turn the database's errors into the supervisor's, in words; no wait in it is long."""
+        with self._store.sql.briefly(), reaching.in_words(self._store, self.before_check):
             self._fd = self._store.sql.attend(listen=self._conf.notify)
+            self._tell_deafness()
+            self._lookout.speak()
             if self._away_at is not None and time.monotonic() - self._away_at > AWAY_S:
                 self._ticking.look()
             self._away_at = None
             yield
-        except (OperationalError, InterfaceError) as error:
-            self.before_check()
-            raise SourceUnavailable(
-                f"waiting for the database {alias!r}: {_first_line(error)}{self._file()}"
-            ) from error
-        except ProgrammingError as error:
-            self.before_check()
-            raise SourceUnavailable(
-                f"waiting: the tables of jobsup in {alias!r} are not those of this version, run manage.py migrate: "
-                f"{_first_line(error)}"
-            ) from error
-        except DatabaseError as error:
-            self.before_check()
-            raise SourceUnavailable(f"waiting: the database {alias!r} refuses: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

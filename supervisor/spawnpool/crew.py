@@ -6,15 +6,19 @@ What is found out goes to `answer` as a callable that makes an event when its tu
 from __future__ import annotations
 
 import errno
+import logging
 import selectors
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from spawnpool import events as e
+from spawnpool.begun import Page
 from spawnpool.card import stack_of
 from spawnpool.errors import BrokenReport
 from spawnpool.hands import Hands
+from spawnpool.logfile import LogFile
 from spawnpool.memory import OomLedger, rss_bytes
 from spawnpool.process import Exit, tracker_pid
 from spawnpool.reaper import is_init, reap_strangers
@@ -136,10 +140,10 @@ class Crew:
 
     # ---- actions
 
-    def spawn(self, action: e.Spawn, integers: tuple[int, ...]) -> bool:
+    def spawn(self, action: e.Spawn, integers: tuple[int, ...], page: Page = None) -> bool:
         """Start a worker; tell whether that was possible."""
         try:
-            hands = Hands(self._spec, action.number, integers, self._ledger, action.pool)
+            hands = Hands(self._spec, action.number, integers, self._ledger, action.pool, page)
         except OSError as error:
             hint = " (the limit on open files or on processes)" if error.errno in OUT_OF else ""
             event = e.SpawnFailed(action.wid, f"could not be spawned: {error.strerror}{hint}")
@@ -176,11 +180,16 @@ class Crew:
             hands.killed |= signum == signal.SIGKILL
             hands.process.send(signum)
 
-    def reopen_logs(self) -> None:
-        """Have every worker open the log file anew."""
+    def reopen_logs(self, log: logging.Logger) -> None:
+        """Open the log file anew, here and in every worker; tell `log`."""
+        if not self._spec.log_file:
+            log.info("SIGUSR1 received: there is no log file to open anew")
+            return
+        LogFile(Path(self._spec.log_file)).reopen()
         for hands in self.hands.values():
             hands.card.log_reopened()
             self._have_look(hands)
+        log.info("the log file was opened anew")
 
     @staticmethod
     def _have_look(hands: Hands) -> None:
@@ -188,9 +197,11 @@ class Crew:
         if hands.process.survives(LOOK):
             hands.process.send(LOOK)
 
-    def forget(self, wid: int) -> None:
-        """Throw away what is left of a worker that is accounted for."""
-        self.hands.pop(wid).close()
+    def forget(self, wid: int) -> Page:
+        """Throw away what is left of a worker that is accounted for; return where it noted what had begun."""
+        hands = self.hands.pop(wid)
+        hands.close()
+        return hands.page
 
     def end_all(self, wait_s: float) -> None:
         """Kill whatever is left; only after an error of our own, since the machine ends every worker itself.

@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from spawnpool import events as e
-from spawnpool.errors import SourceUnavailable
+from spawnpool.errors import RunOver, SourceUnavailable
 from spawnpool.source import Loss, Running, Source
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 4.0
 COMPLAIN_EVERY_S = 10.0
+SILENT_S = 0.4
+"""A source that is away and took longer to show it is silent: each further try would cost as much time."""
 
 
 class Dealings:
@@ -26,12 +28,20 @@ class Dealings:
         disconnect: closes every connection; called when the source could not be reached.
         log: where a failure is told, at most once in `COMPLAIN_EVERY_S` seconds.
         clock: a monotonic clock in seconds.
+        answer: takes in what the machine is to be told.
     """
 
     def __init__(
-        self, source: Source, disconnect: Callable[[], None], log: logging.Logger, clock: Callable[[], float]
+        self,
+        source: Source,
+        disconnect: Callable[[], None],
+        log: logging.Logger,
+        clock: Callable[[], float],
+        answer: Callable[[e.Event], None],
     ) -> None:
         self._source, self._disconnect, self._log, self._clock = source, disconnect, log, clock
+        self._answer = answer
+        self._lost = False  # the run was given up by others; there is nothing to be told of it any more
         self._in_doubt = False  # a claim failed, and may have been made all the same
         self._releases: list[int] = []
         self._losses: list[list[Loss]] = []
@@ -39,6 +49,9 @@ class Dealings:
         self._failures = 0
         self.trouble = ""
         """Why the source cannot be reached, while that is so."""
+        self.silent = False
+        """Whether it let us wait for long when it was last asked, and then did not answer."""
+        self._asked_at = clock()
         self._retry_at: float | None = None
         self._complained_at: float | None = None
 
@@ -51,6 +64,18 @@ class Dealings:
     def settled(self) -> bool:
         """Whether every account has arrived and no claim is in doubt."""
         return not self.owes and not self._in_doubt
+
+    def _may_ask(self) -> bool:
+        """Tell whether the source may be asked for something: a beat that is owed goes first, or it would starve."""
+        if self._beat is not None:
+            self.settle()
+        self._asked_at = self._clock()
+        return not (self._rests or self._lost)
+
+    @property
+    def _rests(self) -> bool:
+        """Whether the source was found away just now: asking again at once would only keep us from other duties."""
+        return self._failures > 0 and self._retry_at is not None and self._clock() < self._retry_at
 
     def retry_at(self) -> float | None:
         """Return when the next try is due, None if nothing is owed."""
@@ -65,9 +90,9 @@ class Dealings:
             asked: what for.
             holding: the keys that are in our possession.
         """
-        if self.owes:
+        if not self._may_ask() or self.owes:
             # First the books: a key whose giving back is not known to be done could come back here by a claim.
-            return [e.ClaimFailed(max(0.05, (self.retry_at() or 0.0) - self._clock()))]
+            return [e.ClaimFailed(max(0.05, (self._retry_at or 0.0) - self._clock()))]
         try:
             if self._in_doubt and (strays := self._source.strays(holding)):
                 self._source.release(strays)  # nobody knows any more which pool they were claimed for
@@ -83,6 +108,8 @@ class Dealings:
 
     def orders(self) -> list[e.Event]:
         """Ask which of our keys are cancelled or paused; return what to tell the machine."""
+        if not self._may_ask():
+            return []
         try:
             cancelled, paused = self._source.cancelled(), self._source.paused()
         except SourceUnavailable as error:
@@ -94,6 +121,8 @@ class Dealings:
 
     def is_empty(self) -> list[e.Event]:
         """Ask whether nothing is left at all; return what to tell the machine."""
+        if not self._may_ask():
+            return []
         try:
             return [e.FoundEmpty(not self.owes and self._source.is_empty())]
         except SourceUnavailable as error:
@@ -103,13 +132,14 @@ class Dealings:
     def backlog(self) -> int | None:
         """Return about how many keys are ready, None if that is not known now."""
         try:
-            return self._source.backlog()
-        except SourceUnavailable:
+            return self._source.backlog() if self._may_ask() else None
+        except SourceUnavailable as error:
+            self.failed(error)
             return None
 
     def give_strays_back(self, holding: Collection[int]) -> None:
         """Give back what was claimed without our knowing, at the end: nobody begins it any more."""
-        if not self._in_doubt:
+        if not self._in_doubt or self.silent:
             return
         try:
             if pks := self._source.strays(holding):
@@ -117,6 +147,20 @@ class Dealings:
             self._in_doubt = False
         except SourceUnavailable as error:
             self._log.warning("%s", error)
+
+    def begin(self) -> Sequence[int]:
+        """Begin a run; return the integers for the workers.
+
+        Raises:
+            SourceUnavailable: waiting may help.
+            SourceRefused: it will not.
+        """
+        sent_at = self._asked_at = self._clock()
+        integers = self._source.open()
+        self._lost = False
+        self.reached()
+        self._answer(e.Renewed(sent_at))
+        return integers
 
     # ---- what is told
 
@@ -134,9 +178,13 @@ class Dealings:
         """Tell that this run lives."""
         self._beat = state
         self.settle(at_once=True)
+        if self._beat is not None:
+            self._answer(e.BeatFailed())
 
     def mark(self, mark: Running) -> None:
         """Write down what is running; not owed, since it is only shown."""
+        if not self._may_ask():
+            return
         try:
             self._source.running(mark)
         except SourceUnavailable as error:
@@ -145,12 +193,18 @@ class Dealings:
     def settle(self, *, at_once: bool = False) -> None:
         """Try to deliver what is owed, if it is time or `at_once`."""
         retry_at = self.retry_at()
-        if not at_once and (retry_at is None or self._clock() < retry_at):
+        if at_once and not self._rests:
+            retry_at = self._clock()
+        if retry_at is None or self._clock() < retry_at:
             return
+        self._asked_at = self._clock()
         try:
             self._deliver()
+        except RunOver:
+            self._releases, self._losses, self._beat, self._retry_at, self._lost = [], [], None, None, True
+            self._answer(e.RunLost())
         except SourceUnavailable as error:
-            self._retry_at = self._clock() + self.failed(error)
+            self.failed(error)
         else:
             self._retry_at = None
 
@@ -160,6 +214,9 @@ class Dealings:
         self.trouble = str(error)
         delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures - 1, 10))
         now = self._clock()
+        self.silent = now - self._asked_at > SILENT_S
+        if not self._rests:
+            self._retry_at = now + delay_s
         if self._complained_at is None or now - self._complained_at >= COMPLAIN_EVERY_S:
             self._complained_at = now
             self._log.warning("%s (try %d, next in %g s)", error, self._failures, delay_s)
@@ -172,13 +229,16 @@ class Dealings:
             self._retry_at = self._clock()
         if self._failures:
             self._log.info("it answers again after %d failed tries", self._failures)
-        self._failures, self._complained_at, self.trouble = 0, None, ""
+        self._failures, self._complained_at, self.trouble, self.silent = 0, None, "", False
         return was_away
 
     def _deliver(self) -> None:
         if self._beat is not None:
+            sent_at = self._clock()
             self._source.beat(self._beat)
             self._beat = None
+            self._answer(e.Beaten(sent_at))  # it counts, whatever becomes of the rest
+            self._source.recover()
         if self._releases:
             self._source.release(self._releases)
             self._releases = []

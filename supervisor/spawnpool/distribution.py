@@ -67,6 +67,12 @@ class Distribution:
         for dispatch in self._dispatches.values():
             dispatch.gone(pks, now)
 
+    def drop(self, pks: Collection[int], now: float) -> None:
+        """Forget everything that is on no lane, and these keys: the source has given them to others."""
+        for dispatch in self._dispatches.values():
+            dispatch.spare.clear()
+        self.gone(pks, now)
+
     def claimed(self, event: e.Claimed, members: Sequence[Member], now: float) -> None:
         """Take in the answer to a claim."""
         self._claiming = False

@@ -136,6 +136,44 @@ class SourceBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Beaten:
+    """The source has taken a beat down that was sent then: this run still counts."""
+
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BeatFailed:
+    """The source could not be reached; the beat is tried again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLost:
+    """The source has refused a beat: somebody declared this run lost and gave its keys to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The answer to `Renew`: a new run has begun, asked for then."""
+
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenewFailed:
+    """The other answer: the source could not be reached; ask again in `retry_in_s` seconds."""
+
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine was suspended for so long, which our clock did not count."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """The answer to `Claim`: keys that are ours now, and when the next one that waits for its time is due.
 
@@ -174,6 +212,7 @@ class FoundEmpty:
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
     | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | Heard | CancelAsked | PauseAsked
+    | Beaten | BeatFailed | RunLost | Renewed | RenewFailed | Slept
 )  # fmt: skip
 
 # ---- actions
@@ -186,7 +225,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Tell the source that this run lives."""
+    """Tell the source that this run lives; answered by `Beaten`, `BeatFailed` or `RunLost`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Begin a new run in the place of the one that is over; answered by `Renewed` or `RenewFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +387,6 @@ class Finish:
 
 
 Action = (
-    Check | Beat | Serve | Spawn | Send | TakeBack | Stop | Order | Measure | Listen | LookForOrders | Abort | Kill
-    | Claim | AskEmpty | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
+    Check | Beat | Renew | Serve | Spawn | Send | TakeBack | Stop | Order | Measure | Listen | LookForOrders | Abort
+    | Kill | Claim | AskEmpty | Release | Lose | Mark | Say | ReloadBegun | ReloadEnded | Finish
 )  # fmt: skip

@@ -68,6 +68,7 @@ class Front:
         self._counted: tuple[float, int] = (clock(), 0)
         self._per_s = 0.0
         self._ready: int | None = None
+        self._shown_trouble = ""
         self._told_ready = self._told_stopping = False
         self._waiting: list[Request] = []
         self._waiting_reload: list[tuple[int, Request]] = []  # with the number of the reload that each asked for
@@ -95,7 +96,7 @@ class Front:
         if (self._told_stopping or machine.reloading) and now >= self._extend_at:
             self._extend_at = now + SHOW_INTERVAL_S
             self._manager.extend_timeout(PATIENCE_S + SHOW_INTERVAL_S)
-        if now >= self._show_at:
+        if now >= self._show_at or self._trouble() != self._shown_trouble:
             self._show(now)
         self._feed_watchdog(now)
         self._answer_waiting()
@@ -220,7 +221,7 @@ class Front:
     # ---- the status line
 
     def _show(self, now: float) -> None:
-        self._show_at = now + SHOW_INTERVAL_S
+        self._show_at, self._shown_trouble = now + SHOW_INTERVAL_S, self._trouble()
         self._count(now)
         if self._manager.listens:  # else nobody reads it, and asking costs a statement
             self._ready = self._backlog()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from spawnpool.begun import Page
 from spawnpool.card import Card
 from spawnpool.lanes import Lane
 from spawnpool.memory import OomLedger, OomWatch
@@ -21,22 +22,29 @@ class Hands:
         integers: what its runner is started with.
         ledger: the books on processes that the kernel ended for want of memory.
         pool: its pool; "" where there is only one.
+        page: where it notes what has begun.
 
     Raises:
         OSError: the system is out of processes or descriptors.
     """
 
     def __init__(
-        self, spec: WorkerSpec, number: int, integers: tuple[int, ...], ledger: OomLedger, pool: str = ""
+        self,
+        spec: WorkerSpec,
+        number: int,
+        integers: tuple[int, ...],
+        ledger: OomLedger,
+        pool: str = "",
+        page: Page = None,
     ) -> None:
-        self.number, self.pool = number, pool
+        self.number, self.pool, self.page = number, pool, page
         self.deaf = False  # its lane is not read any more
         self.killed = False  # we sent SIGKILL
         self.ending: Exit | None = None  # it is dead, and its end waits to be accounted for
         self.card = Card()
         self.lane = Lane()
         try:
-            args = (spec, number, pool, os.getpid(), integers, *self.lane.worker_ends(), self.card.worker_end())
+            args = (spec, number, pool, os.getpid(), integers, *self.lane.worker_ends(), self.card.worker_end(), page)
             self.process = WorkerProcess(worker_main, args, f"{spec.program}-worker-{number}")
         except BaseException:
             self.lane.close()

@@ -26,6 +26,8 @@ class Ladder:
         self.limits = limits
         self.members: dict[int, Member] = {}
         self.stopping = False
+        self.fenced = False
+        """Nothing may be begun, here or anywhere in this supervisor's name."""
         self._do = do
 
     def all(self) -> list[Member]:
@@ -73,6 +75,30 @@ class Ladder:
         else:
             member.deadline = now + self.limits.abort_grace_s
             self._do(e.Abort(member.wid))
+
+    def shut(self, why: str, now: float, patience_s: float) -> None:
+        """End every worker and spawn none as long as it is `fenced`.
+
+        Args:
+            why: in words.
+            now: the time.
+            patience_s: how long they have between SIGABRT and SIGKILL at most.
+        """
+        self.fenced = True
+        for member in self.all():
+            if member.killed:
+                continue
+            booting, going = member.state is WorkerState.BOOTING, member.state is WorkerState.ENDING
+            if not going:
+                member.ended, member.why, member.ended_for = Ended.FENCED, why, member.running()
+                member.state = WorkerState.ENDING
+            if booting or patience_s <= 0:
+                self._kill(member, now)
+                continue
+            kill_at = now + min(self.limits.abort_grace_s, patience_s)
+            member.deadline = kill_at if member.deadline is None or not going else min(member.deadline, kill_at)
+            if not going:
+                self._do(e.Abort(member.wid))
 
     def _kill(self, member: Member, now: float) -> None:
         member.killed, member.deadline = True, now + UNKILLABLE_S

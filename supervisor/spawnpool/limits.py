@@ -22,6 +22,7 @@ class Limits:
         check_interval_s: how often the children are looked at, with every connection closed before.
         poll_interval_s: how often work is asked for when nothing wakes the supervisor.
         beat_interval_s: how often the source hears that the supervisor lives.
+        lease_s: how old the latest beat may become before the source gives our keys to others; 0 for never.
         window_s: how much expected work may wait in front of one worker (design: about 50 ms).
         window_max: how many keys may wait in front of one worker, whatever their expected length. Together they
             must fit into one pipe (64 KiB on Linux; a hand of one key takes 31 bytes), so that a dead worker's
@@ -55,6 +56,7 @@ class Limits:
     check_interval_s: float = 5.0
     poll_interval_s: float = 1.0
     beat_interval_s: float = 10.0
+    lease_s: float = 0.0
     window_s: float = 0.05
     window_max: int = 1000
     recall_after_s: float = 0.02
@@ -77,6 +79,7 @@ class Limits:
             "workers": (1, 1024),
             "window_max": (1, 2000),
             "grace_s": (0, 7 * 86400),
+            "lease_s": (0, 86400),
             "boot_timeout_s": (0.1, 86400),
             "cancel_ask_s": (0, 86400),
             "cancel_grace_s": (0, 86400),

@@ -23,16 +23,17 @@ from typing import Any
 
 from spawnpool import events as e
 from spawnpool.bounds import Bounds
+from spawnpool.deaths import loss_of
 from spawnpool.distribution import Distribution
 from spawnpool.drain import DrainReport
 from spawnpool.errors import BrokenReport
+from spawnpool.fence import Fence, Standing
 from spawnpool.limits import RELOADABLE, Limits
 from spawnpool.member import Member
 from spawnpool.oversight import Oversight
 from spawnpool.pools import Pool
 from spawnpool.reports import Kind, Report
 from spawnpool.roster import Roster
-from spawnpool.source import Loss
 from spawnpool.states import Ended, ExitCode, StopReason, SupervisorState, WorkerState
 
 
@@ -45,10 +46,16 @@ class Machine:
         fixed: names of limits that a reload must not change, since the command line gave them; also "feeds", for
             those of the only pool.
         pools: the pools; one of as many workers as the limits say if none are given.
+        source: what the source is called in sentences.
     """
 
     def __init__(
-        self, limits: Limits, now: float, fixed: frozenset[str] = frozenset(), pools: Sequence[Pool] = ()
+        self,
+        limits: Limits,
+        now: float,
+        fixed: frozenset[str] = frozenset(),
+        pools: Sequence[Pool] = (),
+        source: str = "the source",
     ) -> None:
         self.state = SupervisorState.STARTING
         self.reason = StopReason.NONE
@@ -59,6 +66,7 @@ class Machine:
         self._roster = Roster(limits, fixed, self._do, pools)
         self._work = Distribution(self._roster.pools, limits, now, self._do)
         self._oversight = Oversight(limits, self._do, self._roster.expel)
+        self._fence = Fence(limits.lease_s, self._roster, self._do, source)
         self._stop_by: float | None = None
         self._check_at = now + limits.check_interval_s
         self._beat_at = now
@@ -82,6 +90,8 @@ class Machine:
             e.Heard: self._heard,
             e.CancelAsked: self._cancel_asked,
             e.PauseAsked: self._pause_asked,
+            e.RunLost: self._run_lost,
+            **self._fence.handlers(),
         }
 
     @property
@@ -111,7 +121,7 @@ class Machine:
     @property
     def degraded(self) -> str:
         """Why there are not as many workers as are wanted, or not for long; "" while all is well."""
-        return self._roster.degraded or self._roster.boot_trouble
+        return "; ".join(filter(None, (self._fence.trouble, self._roster.degraded or self._roster.boot_trouble)))
 
     @property
     def reloading(self) -> bool:
@@ -145,7 +155,7 @@ class Machine:
         """Return the time at which a `Tick` is needed, None if nothing is awaited."""
         if self.state is SupervisorState.STOPPED:
             return None
-        times = [self._check_at, self._beat_at, *self._roster.deadlines()]
+        times = [self._check_at, self._beat_at, *self._roster.deadlines(), *self._fence.deadlines(self.reason)]
         times += self._oversight.deadlines(self._roster.all())
         if self._takes_work:
             times += self._work.deadlines(self._roster.all())
@@ -190,6 +200,8 @@ class Machine:
                 self._settled(member, member.settle(key, now), amount / 1e6, now)
             case Kind.EMPTIED:
                 member.recalled, member.epoch = False, amount
+            case Kind.ALIVE if amount:
+                member.idles(key)
             case Kind.BOUNDS:
                 member.bounds = Bounds.decode(text)
             case Kind.LIMIT:
@@ -231,7 +243,8 @@ class Machine:
         if begun:
             running = None if member.returned else begun[-1]
             ran_s = now - member.started_at if len(begun) == member.started else 0.0  # else its start was not told
-            losses = [self._loss(member, event, pk, ran_s if pk == running else None) for pk in begun]
+            pool = self._roster.label(member.pool)
+            losses = [loss_of(member, event, pk, ran_s if pk == running else None, pool) for pk in begun]
             self._do(e.Lose(member.wid, losses))
             self._oversight.gone(begun)
             self._work.gone(begun, now)
@@ -239,15 +252,14 @@ class Machine:
                 self._report.cut_short += [(loss.pk, loss.ran_s) for loss in losses]
         self._roster.died(member, event, now, told=bool(begun))
 
-    def _loss(self, member: Member, event: e.Died, pk: int, ran_s: float | None) -> Loss:
-        """Return the account of one key; a limit of the running one is no business of those that had returned."""
-        words, peak_bytes, why = event.words, event.peak_bytes, member.why or event.cause
-        stack, pool = "" if ran_s is None else event.stack, self._roster.label(member.pool)
-        if member.ended.by_a_limit and (ran_s is None or pk != member.ended_for):
-            if ran_s is not None:  # it began while its worker was being ended
-                why = f"for the job before this one: {why}"
-            return Loss(pk, member.number, 0, words, ran_s, Ended.EXPELLED, peak_bytes, why, stack, pool)
-        return Loss(pk, member.number, 0, words, ran_s, member.ended, peak_bytes, why, stack, pool)
+    def _run_lost(self, event: e.RunLost, now: float) -> None:
+        """Let go of everything: it is somebody else's."""
+        self._fence.lost(now)
+        gone = self.holding()
+        self._work.drop(gone, now)
+        self._oversight.gone(gone)
+        for member in self._roster.all():
+            member.forget(gone)
 
     def _babbled(self, event: e.Babbled, now: float) -> None:
         if member := self.members.get(event.wid):
@@ -342,6 +354,7 @@ class Machine:
 
     def _advance(self, now: float) -> None:
         self._keep_intervals(now)
+        self._fence.keep(now, self.reason)
         if self._stop_by is not None and now >= self._stop_by:
             self._say(f"the grace of {self.limits.grace_s:g} s is over", logging.WARNING)
             self._end_all(now)
@@ -353,21 +366,16 @@ class Machine:
         self._oversight.keep(members, now)
         if self._takes_work:
             self._work.work(members, now)
-        else:
+        elif self._fence.shut or self._fence.open:  # else there is a doubt, and only for an instant
             given_back = self._work.release(now)
             if self.reason is not StopReason.NONE:
                 self._report.given_back += given_back
         if self.reason is not StopReason.NONE and not members:
             self.state = SupervisorState.STOPPED
-            self._do(e.Finish(self._exit_code(), self._report))
+            over = self._fence.standing is Standing.OVER
+            self._do(e.Finish(ExitCode.RUN_OVER if over else self._roster.exit_code(), self._report))
         elif self.state in (SupervisorState.RUNNING, SupervisorState.RELOADING):
             self.state = SupervisorState.RELOADING if self._roster.reloading else SupervisorState.RUNNING
-
-    def _exit_code(self) -> ExitCode:
-        """Return what the end says: a stop that was asked for is well only if the pool was."""
-        if self._roster.boot_trouble and not self._roster.ever_ready:
-            return ExitCode.BOOT_FAILED
-        return ExitCode.DEGRADED if self._roster.degraded else ExitCode.OK
 
     def _keep_intervals(self, now: float) -> None:
         if now >= self._check_at:
@@ -376,11 +384,12 @@ class Machine:
             self._do(e.Check())
         if now >= self._beat_at:
             self._beat_at = now + self.limits.beat_interval_s
-            self._do(e.Beat())
+            if self._fence.standing is not Standing.OVER:
+                self._do(e.Beat())
 
     @property
     def _takes_work(self) -> bool:
-        return self.reason is StopReason.NONE and not self.quiet
+        return self.reason is StopReason.NONE and not self.quiet and self._fence.open
 
     def _do(self, action: e.Action) -> None:
         self._actions.append(action)

@@ -136,14 +136,15 @@ class Member:
         self.window.extend(pks)
 
     def begin(self, pk: int, now: float) -> None:
-        """Note that `pk` is running and everything before it has returned.
+        """Note that `pk` is running and everything before it has returned, whether that was told or not.
 
         Raises:
-            BrokenReport: it is not the next key of the lane.
+            BrokenReport: it is not on the lane, or was started before.
         """
-        if self.unstarted < 1 or self.window[self.started] != pk:
-            raise BrokenReport(f"it says that it started {pk}, which is not next on its lane")
-        self.started += 1
+        waiting = islice(self.window, self.started, None)
+        if not (ahead := next((n for n, key in enumerate(waiting, start=1) if key == pk), 0)):
+            raise BrokenReport(f"it says that it started {pk}, which does not wait on its lane")
+        self.started += ahead
         if self.state is WorkerState.LEAVING:
             self.deadline = None  # it had begun before it was asked to leave, and may finish
         self.returned, self.marked = False, False
@@ -169,6 +170,15 @@ class Member:
             self.returned = True
         self.progress_at = now
         return settled
+
+    def idles(self, epoch: int) -> None:
+        """Take in that it has nothing in hand.
+
+        Raises:
+            BrokenReport: by what it has said it would have: some report of it was lost.
+        """
+        if self.started or epoch != self.epoch:
+            raise BrokenReport("it is idle, and what became of its jobs was not told")
 
     def take_back(self, count: int) -> list[int]:
         """Cut `count` unstarted keys off the end, as the answer to having asked, and return them in their order."""

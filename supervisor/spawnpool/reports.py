@@ -30,7 +30,7 @@ class Kind(IntEnum):
     BYE = 7  # leaves of its own accord
     FAILED = 8  # could not boot; text = why
     BOUNDS = 9  # text = the limits of the keys that start from now on
-    ALIVE = 10  # idle and well
+    ALIVE = 10  # well; amount = 1: idle, with nothing in hand, in the epoch that key says
     SPOILED = 11  # leaves, since a key left something behind that cannot be put right; text = what
     FLAW = 12  # some of the code is broken, the rest can be worked with; text = what
     POOLS = 13  # text = the next piece of what the settings say of pools
@@ -54,6 +54,8 @@ def encode(kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> bytes:
 def decode(buffer: bytearray) -> list[Report]:
     """Take every whole report out of `buffer` and return them; a partial one stays in it.
 
+    Of several STARTED in a row only the last is returned: it says all that they do.
+
     Raises:
         BrokenReport: the bytes are no reports.
     """
@@ -68,6 +70,8 @@ def decode(buffer: bytearray) -> list[Report]:
         offset += size
         text = bytes(buffer[offset : offset + length]).decode("utf-8", "replace") if length else ""
         offset += length
+        if kind == Kind.STARTED and reports and reports[-1].kind == kind:
+            reports.pop()
         reports.append(Report(kind, key, amount, text))
     del buffer[:offset]
     return reports

@@ -19,7 +19,7 @@ from spawnpool.places import Places
 from spawnpool.pools import Pool, agreed, decode, sizes
 from spawnpool.restarts import Intensity
 from spawnpool.slots import Reload, Slot
-from spawnpool.states import Ended, WorkerState
+from spawnpool.states import Ended, ExitCode, WorkerState
 from spawnpool.wear import old_at, worn
 
 
@@ -77,6 +77,12 @@ class Roster(Ladder):
         """Why a worker that is wanted cannot boot; "" while that is not so."""
         return next((why for number, why in self._boot_trouble.items() if self.places.is_wanted(number)), "")
 
+    def exit_code(self) -> ExitCode:
+        """Return what the end says: a stop that was asked for is well only if the pools were."""
+        if self.boot_trouble and not self.ever_ready:
+            return ExitCode.BOOT_FAILED
+        return ExitCode.DEGRADED if self.degraded else ExitCode.OK
+
     # ---- what happens to a worker
 
     def ready(self, member: Member, now: float) -> None:
@@ -119,12 +125,13 @@ class Roster(Ladder):
         slot = self.slots.get(member.number)
         if slot is not None and slot.trial == member.wid:
             slot.trial = None
-            self._trial_died(slot, member, event, now)
+            if member.ended is not Ended.FENCED:  # that says nothing of the new code
+                self._trial_died(slot, member, event, now)
         else:
             self._count_death(member, event, now)  # one on trial takes nothing with it
         if slot is not None and slot.wid == member.wid:
             slot.wid, slot.spawn_at = None, now
-            if not member.was_ready and not self.stopping:
+            if not (member.was_ready or self.stopping or member.ended is Ended.FENCED):
                 delay_s, words = slot.backoff.boot_failed(), farewell(member, event)
                 slot.spawn_at = now + delay_s
                 self._boot_trouble[slot.number] = f"worker {slot.number} {words}"
@@ -210,6 +217,8 @@ class Roster(Ladder):
         if self._intensity.recovered(now):
             self.degraded = ""
             self._say(logging.WARNING, "no longer degraded: the workers live long enough again")
+        if self.fenced:
+            return
         if self._reload is not None:
             self._go_on_reloading(now)
         elif self._may_renew():
@@ -242,7 +251,7 @@ class Roster(Ladder):
     # ---- workers that have served their time
 
     def _may_renew(self) -> bool:
-        return not (self.stopping or self.reloading or self.degraded or self._on_trial())
+        return not (self.stopping or self.fenced or self.reloading or self.degraded or self._on_trial())
 
     def _renew(self, now: float) -> None:
         """Have a successor boot beside one worker that is worn out; one at a time, and the old one stays until then."""
@@ -321,7 +330,7 @@ class Roster(Ladder):
 
     def _slots(self) -> list[Slot]:
         """Return the slots that are to be filled, in order."""
-        return [] if self.stopping else self.places.wanted()
+        return [] if self.stopping or self.fenced else self.places.wanted()
 
     def _spawn(self, slot: Slot, now: float) -> int:
         if self._reload is not None:

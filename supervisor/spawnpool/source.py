@@ -98,8 +98,14 @@ class Taken:
 class Source(Protocol):
     """Where the supervisor gets its work and leaves its facts; every call is short and may raise SourceUnavailable."""
 
+    @property
+    def title(self) -> str:
+        """What it is called in sentences, e.g. "the database 'default'"."""
+
     def open(self) -> Sequence[int]:
         """Begin this run and return the integers that each worker's runner is started with.
+
+        Called again when this run was declared over: then it begins a new one.
 
         Raises:
             SourceUnavailable: waiting may help.
@@ -146,11 +152,14 @@ class Source(Protocol):
         """Return about how many keys are ready to be claimed, for show; None if that is not worth asking for now."""
 
     def beat(self, state: str) -> None:
-        """Say that this run is alive, and take over what dead runs of others left behind.
+        """Say that this run is alive.
 
         Raises:
             RunOver: somebody else declared this run dead.
         """
+
+    def recover(self) -> None:
+        """Take over what dead runs of others left behind; called after each beat."""
 
     def next_due_s(self) -> float | None:
         """Return in how many seconds the next key that waits for its time is due, None if there is none."""

@@ -42,6 +42,7 @@ class Ended(Enum):
 
     DIED = "died"  # not our doing
     STOPPED = "stopped"  # cut short by a stop of the supervisor
+    FENCED = "fenced"  # cut short since the supervisor could not say that it lives, or was declared lost
     EXPELLED = "expelled"  # ended by the supervisor for what it did or did not do
     TIMED_OUT = "timed out"  # the same, for a job that did not heed its time-out
     OVER_MEMORY = "over memory"  # the same, for a job with more memory than its limit
@@ -67,5 +68,5 @@ class ExitCode(IntEnum):
     LANE_LOST = 5  # a job closed or replaced the worker's own descriptors
     DEGRADED = 6  # the supervisor was asked to stop while its workers died too often
     NOT_RECORDED = 7  # the source did not take what a worker had to record
-    RUN_OVER = 8  # the supervisor was silent for too long and its jobs were given to others
+    RUN_OVER = 8  # the supervisor was asked to stop when its jobs had been given to others, for it was silent too long
     WALKED_ON = 70  # a forked child of a job came back into the worker's loop

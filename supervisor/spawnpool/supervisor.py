@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from spawnpool import events as e
+from spawnpool.begun import BegunFile
+from spawnpool.clocks import Suspensions
 from spawnpool.control import ControlServer
 from spawnpool.crew import Crew
 from spawnpool.dealings import Dealings
@@ -29,7 +31,6 @@ from spawnpool.errors import NotMainThread, SourceUnavailable
 from spawnpool.front import Front
 from spawnpool.hooks import before_check
 from spawnpool.limits import Limits
-from spawnpool.logfile import LogFile
 from spawnpool.machine import Machine
 from spawnpool.notify import ServiceManager
 from spawnpool.picture import tell_everything
@@ -62,6 +63,7 @@ class Supervisor:
         log: where its sentences go.
         fixed: names of limits that a reload must not change.
         on_workers: told the pids of the living workers whenever one was spawned or died.
+        begun_path: where the file of what has begun stands, for the integers of a run; None for without.
         last: the process ends when `run` returns; a signal that comes later must not change its exit code.
         control: where others may ask; None for nowhere.
         manager: the service manager; whoever $NOTIFY_SOCKET names if it is not given.
@@ -79,6 +81,7 @@ class Supervisor:
         log: logging.Logger | None = None,
         fixed: frozenset[str] = frozenset(),
         on_workers: Callable[[list[int]], None] | None = None,
+        begun_path: Callable[[Sequence[int]], Path] | None = None,
         last: bool = False,
         control: ControlServer | None = None,
         manager: ServiceManager | None = None,
@@ -87,9 +90,10 @@ class Supervisor:
         self._source, self._spec, self._name, self._clock = source, spec, name, clock
         self._log = log or logging.getLogger("spawnpool")
         self._on_workers, self._last = on_workers, last
-        self._machine = Machine(limits, clock(), fixed, pools)
+        self._machine = Machine(limits, clock(), fixed, pools, source.title)
         source.serve(self._machine.pools)
-        self._dealings = Dealings(source, self._disconnect, self._log, clock)
+        self._dealings = Dealings(source, self._disconnect, self._log, clock, self._answer)
+        self._suspensions = Suspensions()
         self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._selector = selectors.EpollSelector()
         self._crew = Crew(spec, self._selector, self._answers.append)
@@ -106,6 +110,7 @@ class Supervisor:
             clock=clock,
         )
         self._integers: tuple[int, ...] = ()
+        self._begun_path, self._begun = begun_path, BegunFile()
         self._wakeup: tuple[int, int] | None = None  # descriptor and inode
         self._rest_until = 0.0
         self._resting = False
@@ -116,6 +121,7 @@ class Supervisor:
         self._performers: dict[type, Callable[[Any], None]] = {
             e.Check: lambda action: self._check(),
             e.Beat: lambda action: self._dealings.beat(self._machine.state.value),
+            e.Renew: lambda action: self._renew(),
             e.Spawn: self._spawn,
             e.Send: self._crew.send,
             e.TakeBack: self._crew.take_back,
@@ -167,7 +173,7 @@ class Supervisor:
         """Begin the run, waiting for a source that cannot be reached yet; False when a stop came first."""
         while True:
             try:
-                self._integers = tuple(self._source.open())
+                self._begin()
             except SourceUnavailable as error:
                 delay_s = self._dealings.failed(error)
                 self._front.waits_for_source(str(error))
@@ -210,8 +216,11 @@ class Supervisor:
             if self._control is not None and self._control.fileno() in ready:
                 for event in self._front.take():
                     self._feed(event)
+            if asleep_s := self._suspensions.news():
+                self._feed(e.Slept(asleep_s))
             self._feed(e.Tick())
             self._dealings.settle()
+            self._go_on()
             self._front.turn()
 
     def _heed_wakeup(self) -> bool:
@@ -253,7 +262,7 @@ class Supervisor:
             for action in self._machine.step(event, self._clock()):
                 self._performers[type(action)](action)
             if isinstance(event, e.Died):
-                self._crew.forget(event.wid)
+                self._begun.retire(self._crew.forget(event.wid))
                 self._tell_workers()
 
     def _answer(self, *events: e.Event) -> None:
@@ -277,7 +286,7 @@ class Supervisor:
         elif signum in (signal.SIGTSTP, signal.SIGCONT):
             self._feed(e.QuietAsked(signum == signal.SIGTSTP))
         elif signum == signal.SIGUSR1:
-            self._reopen_log()
+            self._crew.reopen_logs(self._log)
         elif signum == signal.SIGUSR2:
             tell_everything(self._log, self._machine, self._crew.hands, owes=self._dealings.owes, now=self._clock())
 
@@ -296,14 +305,30 @@ class Supervisor:
     def _check(self) -> None:
         """Close every connection of ours, then look at every child; a dead one is collected and accounted for."""
         self._disconnect()
+        self._begun.keep()
         self._crew.check()
 
     # ---- actions
 
+    def _begin(self) -> None:
+        """Begin a run; what an earlier one of ours had is somebody else's, or is recovered with this."""
+        self._integers = tuple(self._dealings.begin())
+        self._begun.close(remove=True)
+        self._begun = BegunFile(self._begun_path and self._begun_path(self._integers))
+
+    def _renew(self) -> None:
+        try:
+            self._begin()
+        except SourceUnavailable as error:
+            self._answer(e.RenewFailed(self._dealings.failed(error)))
+
     def _spawn(self, action: e.Spawn) -> None:
         self._disconnect()
-        if self._crew.spawn(action, self._integers):
+        page = self._begun.page(owes=self._dealings.owes)
+        if self._crew.spawn(action, self._integers, page):
             self._tell_workers()
+        else:
+            self._begun.retire(page)
 
     def _lose(self, action: e.Lose) -> None:
         self._dealings.lose(self._crew.hands[action.wid].process.pid, action.losses)
@@ -342,15 +367,6 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ)
             self._wakeup = wakeup
 
-    def _reopen_log(self) -> None:
-        """Open the log file anew, here and in every worker."""
-        if not self._spec.log_file:
-            self._log.info("SIGUSR1 received: there is no log file to open anew")
-            return
-        LogFile(Path(self._spec.log_file)).reopen()
-        self._crew.reopen_logs()
-        self._log.info("the log file was opened anew")
-
     def _tell_workers(self) -> None:
         pids = self._crew.pids()
         set_supervisor_title(self._spec.program, self._name, f"{len(pids)} worker{'s' * (len(pids) != 1)}")
@@ -362,11 +378,12 @@ class Supervisor:
         self._crew.end_all(LAST_ACCOUNTS_S)
         self._dealings.give_strays_back(self._machine.holding())
         give_up_at = self._clock() + LAST_ACCOUNTS_S
-        while self._dealings.owes and self._clock() < give_up_at:
+        while self._dealings.owes and not self._dealings.silent and self._clock() < give_up_at:
             # Nobody reads the signals and requests of now: they must not wake us.
             select.select([], [], [], max(0.0, (self._dealings.retry_at() or 0.0) - self._clock()))
             self._dealings.settle()
-        self._source.close(finished=self._dealings.settled)
+        self._begun.close(remove=self._dealings.settled)
+        self._source.close(finished=self._dealings.settled and not self._dealings.silent)
         self._front.finished(self._report)
         self._front.close()
         self._selector.close()

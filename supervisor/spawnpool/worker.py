@@ -26,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from spawnpool.begun import Notes, Page
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.card import WorkerCard
 from spawnpool.errors import LaneLost, SourceUnavailable
@@ -74,12 +75,13 @@ def worker_main(
     permits: Semaphore,
     writer: Connection,
     card_end: Connection,
+    page: Page,
 ) -> None:
     """Be worker `number` of a pool until asked to leave; the first thing that runs in a spawned process."""
     die_with_parent(parent_pid)
-    lane, card = WorkerLane(queue, permits, writer), WorkerCard(card_end)
+    lane, card, notes = WorkerLane(queue, permits, writer), WorkerCard(card_end), Notes(page)
     keep_only({*lane.fds(), card.fileno()})
-    worker = Worker(spec, number, pool, lane, card)
+    worker = Worker(spec, number, pool, lane, card, notes)
     reset_worker_signals(worker.on_term, worker.on_look)
     worker.note_crashes()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
@@ -109,8 +111,11 @@ def _end(code: int) -> NoReturn:
 class Worker:
     """One worker's life after its descriptors and signals are in order; also its runner's `Reports`."""
 
-    def __init__(self, spec: WorkerSpec, number: int, pool: str, lane: WorkerLane, card: WorkerCard) -> None:
+    def __init__(
+        self, spec: WorkerSpec, number: int, pool: str, lane: WorkerLane, card: WorkerCard, notes: Notes
+    ) -> None:
         self._spec, self._number, self._pool, self._lane, self._card = spec, number, pool, lane, card
+        self._notes = notes
         self._pid = os.getpid()
         self._runner: Runner | None = None
         self._running: int | None = None
@@ -180,6 +185,7 @@ class Worker:
 
     def settled(self, pk: int) -> None:
         """Report that every key up to `pk` is recorded."""
+        self._notes.settle(pk)
         now = time.monotonic()
         took_s, self._settled_at = now - self._settled_at, now
         self._lane.report(Kind.SETTLED, pk, amount=int(took_s * 1e6))
@@ -222,7 +228,7 @@ class Worker:
                     return message
                 self._waiting = False
                 idle_s += REST_INTERVAL_S
-                self._lane.report(Kind.ALIVE)
+                self._lane.report(Kind.ALIVE, self._epoch, amount=1)
                 runner.rest(idle_s)
                 self._waiting = True
         except _Leave:
@@ -250,6 +256,7 @@ class Worker:
             if bounds != self._bounds:
                 self._bounds = bounds
                 self._lane.report(Kind.BOUNDS, text=bounds.encode())
+            self._notes.begin(pk)
             self._running = pk  # before anybody can want to interrupt it
             self._lane.report(Kind.STARTED, pk)
             set_worker_title(self._spec.program, self._number, self._pool, runner.describe(pk))

@@ -190,7 +190,7 @@ def test_what_a_dead_supervisor_left_untold_is_adopted(fed: Fed, tmp_path: Path)
     running, untold, theirs = claimed(store, dead, max_attempts=1), ended(store, dead), ended(store, living)
     silent_for(store, dead, 31)
     for _ in range(BEATS_PER_LOOK):
-        fed.source.beat("running")
+        fed.source.recover()
     assert row(store, running).status == Status.FAILED
     assert untold_of(store, fed.run) == sorted([running, untold])
     assert fed.source.claim(5).pks == sorted([running, untold])
@@ -222,7 +222,7 @@ def test_what_was_cancelled_and_given_back_is_told_of_too(fed: Fed) -> None:
     fed.source.release([pk])
     assert (row(fed.store, pk).status, row(fed.store, pk).untold) == (Status.CANCELLED, True)
     for _ in range(BEATS_PER_LOOK):
-        fed.source.beat("running")
+        fed.source.recover()
     assert fed.source.claim(1).pks == [pk]
 
 
@@ -258,7 +258,7 @@ def test_what_a_canceller_did_not_come_to_tell_is_told_by_a_worker(fed: Fed) -> 
     [pk] = put(fed.store)
     fed.store.cancel([pk])
     for _ in range(BEATS_PER_LOOK):
-        fed.source.beat("running")
+        fed.source.recover()
     assert fed.source.claim(5).pks == [pk]
 
 

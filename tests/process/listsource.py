@@ -37,6 +37,8 @@ class ListSource:
         self._heard = False
         self._inbox = os.open(directory / "inbox", os.O_RDWR | os.O_NONBLOCK)
 
+    title = "the list"
+
     def _reach(self) -> None:
         if (self._directory / "down").exists():
             raise SourceUnavailable("the list is away")
@@ -135,6 +137,9 @@ class ListSource:
         """Note that the supervisor lives."""
         self._reach()
         self._journal.tell("beat", state)
+
+    def recover(self) -> None:
+        """There is nobody else."""
 
     def cancelled(self) -> Sequence[int]:
         """Return the keys that were written to the file `cancelled` since the last look."""

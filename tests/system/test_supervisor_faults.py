@@ -129,8 +129,10 @@ def test_f7_f8_a_supervisor_killed_in_the_middle_of_something_leaves_no_claim_wi
 
 
 @ON_POSTGRESQL
-def test_f17_p6_a_supervisor_that_slept_past_its_lease_is_refused_and_ends(database: Database, tmp_path: Path) -> None:
-    """SIGSTOP: another one runs its job; the zombie's result is refused in words, and when it wakes it goes."""
+def test_f17_p6_a_supervisor_that_slept_past_its_lease_is_refused_and_begins_anew(
+    database: Database, tmp_path: Path
+) -> None:
+    """SIGSTOP: another one runs its job; the zombie's result is refused in words. It wakes and works as a new run."""
     go, job = tmp_path / "go", tasks.hold.enqueue(str(tmp_path / "go"))
     with (
         database.supervisor("--workers", "1", JOBSUP=SHORT_LEASE) as sleeper,
@@ -144,10 +146,13 @@ def test_f17_p6_a_supervisor_that_slept_past_its_lease_is_refused_and_ends(datab
         wait_final(taker, [job])
         zombie.wait_log(f"late result refused: attempt 1 of job {job.id} is owned by somebody else by now")
         zombie.signal(signal.SIGCONT)
-        zombie.wait()
-        assert "this supervisor was silent for longer than its lease" in zombie.log()
-        assert "Traceback" not in zombie.log()
+        zombie.wait_log("this supervisor was silent for longer than its lease and its jobs were given to others")
+        zombie.wait_log("a new run has begun: work goes on")
         taker.stop()
+        later = tasks.echo.enqueue("later")
+        wait_final(zombie, [later])
+        zombie.stop()
+        assert "Traceback" not in zombie.log()
     job.refresh()
     assert (job.return_value, job.attempts, len(runs(job))) == (2, 2, 2)
     assert_nobody_owns_anything()

@@ -131,9 +131,9 @@ def test_y5_a_loop_that_hangs_is_noticed_by_the_watchdog(machine: Machine) -> No
 
 
 def test_f6_a_killed_supervisor_is_started_again_and_its_jobs_are_recovered_at_once(machine: Machine) -> None:
-    """Once; its workers end with it, and nobody waits for the lease."""
+    """Once, after the pause that the unit makes; its workers end with it, and nobody waits for the lease."""
     name, post = machine.signpost()
-    with running(machine) as service:
+    with running(machine, drop_in="RestartSec=1\n") as service:
         job = tasks.hold.enqueue(name)
         worker = service.wait_begun(job)
         os.kill(service.main(), signal.SIGKILL)

@@ -117,6 +117,19 @@ def new_settings(world: World, choice: int) -> None:
         world.pools = POOLS[choice // 3 % len(POOLS)]
 
 
+def sleep(world: World, choice: int) -> None:
+    """Suspend the machine for a while; its own clock stands still."""
+    if choice % 4 == 0:
+        world.lease_until -= choice
+        world.feed(e.Slept(choice))
+
+
+def declare_lost(world: World, choice: int) -> None:
+    """Let somebody else look for runs whose lease is over."""
+    if choice % 2:
+        world.declare_lost()
+
+
 def pause(world: World, choice: int) -> None:
     """Pause feeds, which is told at once or when the source is asked, or let them go on."""
     if choice % 3 == 0:
@@ -154,6 +167,8 @@ HAPPENINGS: list[Callable[[World, int], object]] = [
     add,
     cancel,
     pause,
+    sleep,
+    declare_lost,
     new_settings,
     toggle("source_down"),
     toggle("spawn_fails"),
@@ -168,8 +183,11 @@ HAPPENINGS: list[Callable[[World, int], object]] = [
 
 def limits_of(head: bytes) -> Limits:
     """Return the limits that the first bytes of a schedule choose."""
+    lease_s = (0.0, 30.0, 6.0)[head[2] // 3 % 3]
     return Limits(
         workers=1 + head[0] % 3,
+        lease_s=lease_s,
+        beat_interval_s=lease_s / 3 or 10.0,
         window_max=6,
         exit_when_empty=head[1] % 5 == 0,
         max_jobs=(0, 3, 0)[head[2] % 3],

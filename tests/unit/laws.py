@@ -54,6 +54,8 @@ class Laws:
         self._refilled_at = float("-inf")
         self._tried: set[tuple[int, int]] = set()
         self._held_at_stop: set[int] | None = None
+        self._beaten_at: float | None = None  # when the latest beat was sent that arrived; None: the run is over
+        self._asking = False  # a beat was sent, and its answer is not there yet
         self._before_state, self._before_reason = machine.state, machine.reason
         self._before_serving: dict[int, int] = {}
 
@@ -78,6 +80,20 @@ class Laws:
                 self._cases.setdefault(event.wid, Case()).rss_bytes = event.rss_bytes
             case e.Died():
                 self._count_death(event, now)
+            case _:
+                self._follow_lease(event)
+
+    def _follow_lease(self, event: e.Event) -> None:
+        match event:
+            case e.Beaten() | e.Renewed():
+                self._beaten_at, self._asking = event.sent_at, False
+            case e.BeatFailed():
+                self._asking = False
+            case e.RunLost():
+                self._beaten_at, self._asking = None, False
+                self._held_at_stop = set()  # others account for it
+            case e.Slept():
+                self._beaten_at = None if self._beaten_at is None else self._beaten_at - event.seconds
 
     def _hear(self, event: e.Reported, now: float) -> None:
         member = self._machine.members.get(event.wid)
@@ -109,6 +125,8 @@ class Laws:
         self._counted = False
         if member is None or self._machine.reason is not StopReason.NONE or member.ended.by_a_limit:
             return
+        if member.ended is Ended.FENCED:
+            return
         if event.wid in self._on_trial and not member.was_ready:
             return
         went = member.state is WorkerState.LEAVING and event.code == 0
@@ -122,7 +140,11 @@ class Laws:
     def action(self, action: e.Action, now: float) -> None:
         """Check one action before it is performed."""
         assert self._before_state is not SupervisorState.STOPPED, f"{action} after the end"
+        if isinstance(action, (e.Spawn, e.Send, e.Claim)) and self._machine.limits.lease_s:
+            self._check_lease(action, now)
         match action:
+            case e.Beat():
+                self._asking = True
             case e.Spawn():
                 self._check_restart(action, now)
             case e.Order():
@@ -131,6 +153,21 @@ class Laws:
                 self._check_end(action.wid, now)
             case e.Finish():
                 self._check_report(action.report)
+
+    def _check_lease(self, action: e.Action, now: float) -> None:
+        """Nothing is begun by one whose lease is nearly over, or that was declared lost."""
+        lease_s = self._machine.limits.lease_s
+        assert self._beaten_at is not None, f"{action} of a run that is over"
+        assert now < self._beaten_at + lease_s - min(10.0, lease_s / 3), f"{action} near the end of the lease"
+
+    def _check_dead(self, now: float) -> None:
+        """No worker outlives the lease, but for the instant in which a supervisor that was away asks how it stands."""
+        machine = self._machine
+        lease_s = machine.limits.lease_s
+        over = self._beaten_at is None or now >= self._beaten_at + lease_s
+        if lease_s and over and not self._asking:
+            alive = [member.wid for member in machine.members.values() if not member.killed]
+            assert not alive, f"workers {alive} outlive the lease"
 
     def _check_restart(self, action: e.Spawn, now: float) -> None:
         """While the pool is degraded, an empty place is filled no faster than at the rate of the intensity."""
@@ -199,6 +236,7 @@ class Laws:
     def after(self, event: e.Event, now: float) -> None:
         """Check how things are."""
         self._check_urgency()
+        self._check_dead(now)
         self._check_workers()
         self._check_replacements(event)
         if isinstance(event, e.Died) and self._counted:

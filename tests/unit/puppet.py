@@ -59,6 +59,8 @@ class Puppet:
     """Neither works nor listens; only SIGKILL helps."""
     code: int | None = None
     """Its exit code once it is dead."""
+    carries: Callable[[], bool] = lambda: True
+    """Whether the next report arrives."""
 
     @property
     def able(self) -> bool:
@@ -67,7 +69,8 @@ class Puppet:
 
     def say(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
         """Put a report into the pipe, where it waits for the supervisor to read it."""
-        self.pipe.append(Report(kind, key, amount, text))
+        if self.carries():
+            self.pipe.append(Report(kind, key, amount, text))
 
     def act(self, choice: int) -> None:
         """Take the next small step."""
@@ -82,7 +85,7 @@ class Puppet:
         elif self.lane:
             self._receive()
         elif not choice % 4:
-            self.say(Kind.ALIVE)
+            self.say(Kind.ALIVE, self.epoch, 1)
 
     def heed(self) -> None:
         """Look at the card after a signal; a job that heeds it raises and is over."""

@@ -280,8 +280,13 @@ def lane_of_three() -> Machine:
 
 @pytest.mark.parametrize(
     "report",
-    [Report(Kind.STARTED, 2), Report(Kind.SETTLED, 1), Report(Kind.LIMIT, 5, 99), Report(Kind.BOUNDS, text="nan 1 1")],
-    ids=["started out of turn", "settled before it started", "a limit that does not exist", "bounds of no job"],
+    [Report(Kind.STARTED, 9), Report(Kind.SETTLED, 1), Report(Kind.LIMIT, 5, 99), Report(Kind.BOUNDS, text="nan 1 1")],
+    ids=[
+        "started what was not sent",
+        "settled before it started",
+        "a limit that does not exist",
+        "bounds of no job",
+    ],
 )
 def test_m5_a_worker_that_says_what_cannot_be_is_ended(report: Report) -> None:
     """It is replaced, its keys are accounted for, nobody else is touched."""

@@ -1,6 +1,6 @@
 """The machine under random schedules: whatever the order, every key goes out once and a stop ends.
 
-Each schedule is lived through under the laws of `laws.py` and then ends in one of four ways. hypothesis tries some
+Each schedule is lived through under the laws of `laws.py` and then ends in one of `ENDINGS`. hypothesis tries some
 hundreds, and shrinks what fails; a plain generator, several times as fast, tries more of them, the same in every run.
 `JOBSUP_SCHEDULES=100000` says how many; they are spread over `CHUNKS` tests, so that several processes can share them
 (`-k "chunk0 or chunk1"`):
@@ -86,7 +86,7 @@ def finishes_every_key(world: World) -> None:
         turn(world)
         world.tick_to_deadline()
     assert world.machine.state is SupervisorState.STOPPED
-    assert world.code in (ExitCode.OK, ExitCode.BOOT_FAILED, ExitCode.DEGRADED)
+    assert world.code in (ExitCode.OK, ExitCode.BOOT_FAILED, ExitCode.DEGRADED, ExitCode.RUN_OVER)
     assert (world.code == ExitCode.OK) or world.machine.degraded
     assert (world.code == ExitCode.DEGRADED) <= (DEGRADED in world.machine.degraded)
     assert not world.claimed
@@ -169,12 +169,28 @@ def can_begin_more(world: World, member: Member) -> bool:
     )
 
 
+def is_dead_before_its_lease_is_over(world: World) -> None:
+    """With the source away for good, and workers that only SIGKILL ends: the last one goes before anybody may know."""
+    heal(world)
+    for _ in range(30):
+        turn(world)
+        world.tick_to_deadline()
+    world.source_down = True
+    for puppet in world.puppets.values():
+        puppet.stubborn = True
+    while world.machine.limits.lease_s and any(puppet.code is None for puppet in world.puppets.values()):
+        assert world.now < world.lease_until, "a worker outlives the lease"
+        world.tick_to_deadline()
+        world.reap()
+
+
 ENDINGS = (
     finishes_every_key,
     recovers,
     neither_spins_nor_oversleeps,
     lambda world: stops_in_time(world, StopReason.DRAIN),
     lambda world: stops_in_time(world, StopReason.NOW),
+    is_dead_before_its_lease_is_over,
 )
 
 

@@ -67,7 +67,15 @@ class World:
         self.attempts: dict[int, int] = {}
         self.finished: set[int] = set()
         self.late_claim: e.Claimed | e.ClaimFailed | None = None
+        self.carries: Callable[[], bool] = lambda: True
+        """Whether the next report of any worker arrives."""
         self.source_down = self.spawn_fails = self.answers_late = False
+        self.run_lost = False
+        """Whether somebody has declared this run lost, and what it had was given to others."""
+        self.lease_until = self.now + limits.lease_s
+        """Until when nobody does that, as the source has it."""
+        self.taken_away: set[int] = set()
+        """What the machine may still think it has."""
         self.code: int | None = None
         self.report: DrainReport | None = None
         self.orders: list[e.Order] = []
@@ -97,11 +105,15 @@ class World:
             e.Measure: lambda action: self._measure(action.wid),
             e.Listen: lambda action: self._hear_out(action.wid),
             e.Check: lambda action: self._check(),
+            e.Beat: lambda action: self._beat(),
+            e.Renew: lambda action: self._renew(),
             e.LookForOrders: self._look_for_orders,
             e.Serve: self._serve,
             e.ReloadEnded: self.reloads.append,
             e.Say: lambda action: self.said.append(action.text),
         }
+        if limits.lease_s:
+            self.feed(e.Renewed(self.now))
 
     # ---- the shell
 
@@ -178,10 +190,12 @@ class World:
             self.puppets[action.wid] = Puppet(
                 action.wid, action.number, self.job_of, self._begin, dict(self.settings), self.pools
             )
+            self.puppets[action.wid].carries = self.carries
 
     def _begin(self, wid: int, pk: int) -> None:
-        assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
-        self.claimed[pk] = wid
+        if pk not in self.taken_away:
+            assert self.claimed.get(pk, -1) is None, f"{pk} is started twice or without a claim"
+            self.claimed[pk] = wid
 
     def _send(self, action: e.Send) -> None:
         assert self.machine.reason is StopReason.NONE, "a stopping supervisor sends"
@@ -250,6 +264,8 @@ class World:
 
     def _release(self, action: e.Release) -> None:
         for pk in action.pks:
+            if pk in self.taken_away:
+                continue
             assert self.claimed.pop(pk) is None, f"{pk} was started and is released"
             self.lost_in_step.add(pk)
             self.waiting.append(pk)
@@ -279,6 +295,42 @@ class World:
         for wid in self.puppets:
             self._measure(wid)
 
+    def _beat(self) -> None:
+        if self.source_down:
+            self.answers.append(e.BeatFailed())
+        elif self.run_lost:
+            self.answers.append(e.RunLost())
+        else:
+            self.lease_until = self.now + self.machine.limits.lease_s
+            self.answers.append(e.Beaten(self.now))
+
+    def declare_lost(self) -> None:
+        """Let somebody else declare this run lost, if its lease is over: what it has goes back to the source.
+
+        In the shell the answer to a claim is in before a beat is refused.
+        """
+        if not self.machine.limits.lease_s or self.now < self.lease_until or self.run_lost:
+            return
+        self.answer_late_claim()
+        self.run_lost = True
+        done: set[int] = set().union(*(puppet.settled for puppet in self.puppets.values()))
+        for pk in self.claimed:
+            self.lost_in_step.add(pk)
+            (self.finished.add if pk in done else self.waiting.append)(pk)
+        self.taken_away.update(self.claimed)
+        self.claimed.clear()
+
+    def _renew(self) -> None:
+        assert not self.machine.members, "a new run begins beside workers of the old one"
+        assert self.run_lost, "a run is given up that is not lost"
+        if self.source_down:
+            self.answers.append(e.RenewFailed(1.0))
+        else:
+            self.run_lost = False
+            self.taken_away.clear()
+            self.lease_until = self.now + self.machine.limits.lease_s
+            self.answers.append(e.Renewed(self.now))
+
     def _look_for_orders(self, _action: e.LookForOrders) -> None:
         if self.cancel_wanted and not self.source_down:
             self.answers.append(e.CancelAsked(sorted(self.cancel_wanted)))
@@ -298,6 +350,8 @@ class World:
     def _lose(self, action: e.Lose) -> None:
         self.lost.append(action)
         for loss in action.losses:
+            if loss.pk in self.taken_away:
+                continue
             wid = self.claimed.pop(loss.pk)
             assert wid == action.wid, f"{loss.pk} was not started by {action.wid} and is lost"
             assert loss.ran_s is None or 0 <= loss.ran_s <= self.now - 1000, f"{loss.pk} ran for {loss.ran_s} s"
@@ -361,7 +415,8 @@ class World:
         answers = [*self.answers, self.late_claim]
         coming = {pk for answer in answers if isinstance(answer, e.Claimed) for pk in answer.pks}
         gone = set(self.claimed) - set(held) - coming
-        assert set(held) <= set(self.claimed), f"{set(held) - set(self.claimed)} went out and are still held"
+        strange = set(held) - set(self.claimed) - self.taken_away
+        assert not strange, f"{strange} went out and are still held"
         if gone:
             assert isinstance(event, e.Reported), f"{gone} were forgotten at {event}"
             assert gone <= self.puppets[event.wid].settled, f"{gone} were dropped and not settled"
