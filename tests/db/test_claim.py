@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from jobsup.models import Job, Status
 from jobsup.store import Store
 from tests.db.rows import at_once, begin, claimed, put, row, statements_of
+from tests.vendors import ON_ONE_STATEMENT
 
 if TYPE_CHECKING:
     from tests.db.rows import Session
@@ -82,6 +83,7 @@ def test_only_ready_jobs_are_claimed(store: Store) -> None:
     assert store.claim(run, None, 10) == []
 
 
+@ON_ONE_STATEMENT
 def test_a_claim_is_one_statement(store: Store) -> None:
     """The claim commits by itself, without a transaction around it."""
     put(store, 3)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from jobsup import queue_control, runs, untold
 from jobsup.sql import FinishRow
-from jobsup.sql.postgresql.claims import RIVALS
+from jobsup.sql.postgresql import walks
+from jobsup.sql.postgresql.floors import MARGIN
+from jobsup.sql.postgresql.walks import RIVALS
 from jobsup.store import Store
 from tests import databases
 from tests.db.rows import begin, loss, new_row, success
@@ -88,7 +92,7 @@ def plans(store: Store, action: Callable[[], object], explain: str) -> list[Plan
     def look(execute: Callable[..., Any], sql: str, params: Sequence[Any], many: bool, context: Any) -> Any:  # noqa: FBT001
         if "jobsup_job" in sql and not many:
             cursor = connection.create_cursor()
-            cursor.execute(f"{explain} {sql}", params)
+            cursor.execute(f"{explain} {sql.removeprefix(walks.LANE)}", params)
             rows = cursor.fetchall()
             found.append(Plan(sql, json.dumps(rows[0][0]) if "JSON" in explain else "\n".join(r[-1] for r in rows)))
             cursor.close()
@@ -177,6 +181,62 @@ def test_p3_a_claim_reads_only_what_it_takes(big_postgresql: Store, queues: list
     assert walk["Actual Rows"] <= (LIMIT if queues == ["a"] else LIMIT + RIVALS)
     assert walk.get("Rows Removed by Filter", 0) == 0
     assert len(nodes.sorts) == sorts
+
+
+@pytest.fixture
+def odd_statistics(big_postgresql: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """The same table with statistics of another time; autovacuum is kept from mending them meanwhile."""
+    with connections[big_postgresql.alias].cursor() as cursor, transaction.atomic(using=big_postgresql.alias):
+        if request.param == "all over":
+            cursor.execute("UPDATE jobsup_job SET status = 3 WHERE status = 0")
+            cursor.execute("ANALYZE jobsup_job")
+            cursor.execute("UPDATE jobsup_job SET status = 0 WHERE status = 3")
+        else:
+            cursor.execute("ALTER TABLE jobsup_job SET (autovacuum_enabled = false)")
+            cursor.execute("DELETE FROM pg_statistic WHERE starelid = 'jobsup_job'::regclass")
+            cursor.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname ~ '^jobsup_job'")
+        yield big_postgresql
+        transaction.set_rollback(True, using=big_postgresql.alias)
+
+
+@pytest.mark.parametrize("odd_statistics", ["never analysed", "all over"], indirect=True)
+def test_p3_bad_statistics_do_not_turn_a_plan(odd_statistics: Store) -> None:
+    """Neither those of a table that was never analysed, nor those of a time at which nothing was ready."""
+    store, run = odd_statistics, begin(odd_statistics)
+    recent = [(name, priority, 1000) for name in QUEUES for priority in (0, 1, 2)]
+    for active in (False, True):
+        for queues, rooms in ((["a"], {}), (QUEUES, {}), (["a"], {"a": 5}), (QUEUES, {"a": 2, "b": 3})):
+            if active:
+                known = store.sql.floors(queues)  # type: ignore[attr-defined]
+                known.begin([], [], short=False)
+                known.learn(recent)
+            for plan in plans(
+                store, partial(store.sql.claim_within, run, queues, rooms, LIMIT), "EXPLAIN (FORMAT JSON)"
+            ):
+                used = {scan.get("Index Name", scan["Node Type"]) for scan in nodes_of(plan).scans}
+                assert used <= {"jobsup_job_ready", "jobsup_job_pkey"}, f"{plan.sql}\n{plan.text}"
+                by_key = [scan for scan in nodes_of(plan).scans if scan.get("Index Name") == "jobsup_job_pkey"]
+                assert all("id = " in scan["Index Cond"] for scan in by_key if "picked" in plan.sql), plan.text
+                assert "jobsup_job_ready" in used or "picked" not in plan.sql, f"{plan.sql}\n{plan.text}"
+            store.sql.floors(queues).forget()  # type: ignore[attr-defined]
+
+
+def test_p3_a_claim_from_floors_begins_there(big_postgresql: Store) -> None:
+    """Each step reads what it takes and nothing before it, by the index of ready jobs alone."""
+    store, run = big_postgresql, begin(big_postgresql)
+    recent = [(name, priority, JOBS // 2 + MARGIN) for name in QUEUES for priority in (0, 1, 2)]
+    for queues in (["a"], QUEUES):
+        known = store.sql.floors(queues)  # type: ignore[attr-defined]
+        known.begin([], [], short=False)
+        known.learn(recent, trust=True)
+        known.looked(known.behind(0.0), 10**6, full=False, took_s=1e6, now=time.monotonic())
+        [plan] = plans(store, partial(store.claim, run, queues, LIMIT), "EXPLAIN (ANALYZE, FORMAT JSON)")
+        known.forget()
+        scans = [scan for scan in nodes_of(plan).scans if scan.get("Index Name") == "jobsup_job_ready"]
+        read = sum(scan["Actual Rows"] * scan["Actual Loops"] for scan in scans)
+        assert read <= (LIMIT if queues == ["a"] else (LIMIT + RIVALS) * len(queues)), plan.text
+        assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in scans), plan.text
+        assert "(id > " in plan.text
 
 
 @pytest.mark.parametrize("name", NAMES)
