@@ -1,6 +1,7 @@
 """Databases for tests: migrated once, then copied for every test that wants one of its own.
 
-Owns the SQLite file and the PostgreSQL databases of a test run, and what Django in this process believes about them.
+Owns the SQLite file and the databases on the servers of a test run, and what Django in this process believes about
+them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.mariadb import Server
     from tests.postgres import Cluster
 
-Vendor = Literal["sqlite", "postgresql"]
+Vendor = Literal["sqlite", "postgresql", "mariadb"]
 
 IN_PROCESS = "jobsup_tests"
 TEMPLATE = "jobsup_template"
@@ -62,6 +64,13 @@ def migrate_postgresql(cluster: Cluster) -> None:
     cluster.create_database(TEMPLATE, template=IN_PROCESS)
 
 
+def migrate_mariadb(server: Server) -> None:
+    """Make the database of the alias `mariadb`, migrate it and keep an empty copy of it."""
+    _declare("mariadb", settings.mariadb(server.create_database(IN_PROCESS)))
+    _migrate("mariadb")
+    server.create_database(TEMPLATE, template=IN_PROCESS)
+
+
 @contextmanager
 def fresh_sqlite(template: Path, directory: Path) -> Iterator[Database]:
     """Provide a copy of the migrated file, in a directory of the test's own."""
@@ -84,6 +93,19 @@ def fresh_postgresql(cluster: Cluster, directory: Path) -> Iterator[Database]:
     cluster.drop_database(name)
 
 
+@contextmanager
+def fresh_mariadb(server: Server, directory: Path) -> Iterator[Database]:
+    """Provide a copy of the migrated database, and a directory of the test's own for run files."""
+    if server.pid is None:  # ended from outside, which is no reason for the other tests to fail
+        print(f"the test server was gone; its log ends with\n{server.log()[-2000:]}", file=sys.__stderr__)
+        server.start()
+    name = f"test_{next(_numbers)}"
+    url = server.create_database(name, template=TEMPLATE)
+    with _as_default(settings.mariadb(url)):
+        yield Database("mariadb", _env("mariadb", directory, JOBSUP_TEST_MARIADB=url))
+    server.drop_database(name)
+
+
 def empty(alias: str) -> None:
     """Delete every row of jobsup and of the test app, whatever state the test left its connection in."""
     connection = connections[alias]
@@ -93,7 +115,7 @@ def empty(alias: str) -> None:
         connection = connections[alias]
     models = [model for label in ("jobsup", "testapp") for model in apps.get_app_config(label).get_models()]
     with transaction.atomic(using=alias), connection.cursor() as cursor:
-        for model in models:
+        for model in reversed(models):  # attempts before their jobs: MariaDB looks at once, the others at the commit
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")
 
 

@@ -1,9 +1,10 @@
 """The settings of every test, built from the environment so that supervisors under test read the same file.
 
-JOBSUP_TEST_SQLITE and JOBSUP_TEST_POSTGRES say where the databases are (a file, a URL). JOBSUP_TEST_DEFAULT names the
-one that is `default`, alone; without it, as in the pytest process, SQLite is `default` and the other stands beside it
-as `postgresql`. JOBSUP_TEST_RUN_DIR keeps run files apart from those of other supervisors of this machine.
-JOBSUP_TEST_SETTINGS, a JSON object, replaces settings, in dicts key by key, such as {"JOBSUP": {"GRACE": 1}}.
+JOBSUP_TEST_SQLITE, JOBSUP_TEST_POSTGRES and JOBSUP_TEST_MARIADB say where the databases are (a file, URLs).
+JOBSUP_TEST_DEFAULT names the one that is `default`, alone; without it, as in the pytest process, SQLite is `default`
+and PostgreSQL stands beside it as `postgresql`. JOBSUP_TEST_RUN_DIR keeps run files apart from those of other
+supervisors of this machine. JOBSUP_TEST_SETTINGS, a JSON object, replaces settings, in dicts key by key, such as
+{"JOBSUP": {"GRACE": 1}}.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import pymysql
+
+pymysql.install_as_MySQLdb()  # Django knows the driver by that name
 
 
 def sqlite(path: str) -> dict[str, Any]:
@@ -30,14 +35,22 @@ def postgresql(url: str) -> dict[str, Any]:
     return dict(dj_database_url.parse(url))
 
 
+def mariadb(url: str) -> dict[str, Any]:
+    """Return the database behind a mysql:// URL."""
+    return dict(dj_database_url.parse(url))
+
+
 def databases() -> dict[str, dict[str, Any]]:
     """Return the databases that the environment asks for."""
     file, url = os.environ.get("JOBSUP_TEST_SQLITE", ":memory:"), os.environ.get("JOBSUP_TEST_POSTGRES")
+    other_url = os.environ.get("JOBSUP_TEST_MARIADB")
     match os.environ.get("JOBSUP_TEST_DEFAULT"):
         case "sqlite":
             return {"default": sqlite(file)}
         case "postgresql" if url:
             return {"default": postgresql(url)}
+        case "mariadb" if other_url:
+            return {"default": mariadb(other_url)}
         case None:
             return {"default": sqlite(file)} | ({"postgresql": postgresql(url)} if url else {})
         case other:
@@ -53,7 +66,14 @@ INSTALLED_APPS = ["jobsup", "tests.testapp"]
 if importlib.util.find_spec("django.tasks") is None:
     INSTALLED_APPS.append("django_tasks")
 TASKS = {"default": {"BACKEND": "jobsup.backend.JobsupBackend", "QUEUES": ["default", "other", "slow"]}}
-JOBSUP: dict[str, Any] = {"RUN_DIR": os.environ.get("JOBSUP_TEST_RUN_DIR")}
+JOBSUP: dict[str, Any] = {
+    "RUN_DIR": os.environ.get("JOBSUP_TEST_RUN_DIR"),
+    "TASK_MODULES": [
+        f"tests.testapp.{path.stem}"
+        for path in sorted(Path(__file__).with_name("testapp").glob("*.py"))
+        if path.stem != "warehouse" and "\n@task" in path.read_text()  # that one is an app of its own
+    ],
+}
 
 for _name, _value in json.loads(os.environ.get("JOBSUP_TEST_SETTINGS", "{}")).items():
     _old = globals().get(_name)

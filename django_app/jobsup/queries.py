@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db import connections
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from jobsup.backend import pk_of
-from jobsup.models import FailedAttempt, Job, Status, Supervisor
+from jobsup.models import FailedAttempt, Job, Status, Supervisor, label_of
 from jobsup.runs import OVER
 from jobsup.store import Store
 
@@ -31,6 +32,10 @@ LISTED = (
     "started_at", "last_attempted_at", "finished_at", "cancel_asked_at", "worker",
 )  # fmt: skip
 """What a list reads; arguments and results may be long."""
+GROUPED = """
+    SELECT task, status, count(*) AS number FROM ({jobs}) AS jobs GROUP BY task, status
+    ORDER BY number DESC, task, status
+"""
 _WILD = re.compile(r"[*?]")
 
 
@@ -120,17 +125,14 @@ def tally(jobs: QuerySet[Job], limit: int | None = None) -> Tally:
         limit: no more than so many.
     """
     most = COUNTED_MAX if limit is None else min(limit, COUNTED_MAX)
-    some = jobs.order_by().values("pk")[: most + 1]
-    if limit is not None:
-        some = jobs.order_by("pk").values("pk")[:limit]
-    groups = (
-        Job.objects.using(jobs.db)
-        .filter(pk__in=some)
-        .values_list("task", "status")
-        .annotate(number=Count("pk"))
-        .order_by("-number", "task", "status")
-    )
-    found = tuple((task, Status(status), number) for task, status, number in groups)
+    some = jobs.order_by() if limit is None else jobs.order_by("pk")
+    rows = some.values_list("task", "status")[: most + 1 if limit is None else limit]
+    # Django has no grouping of a slice, and MariaDB no slice within IN.
+    sql, params = rows.query.get_compiler(jobs.db).as_sql()
+    with connections[jobs.db].cursor() as cursor:
+        cursor.execute(GROUPED.format(jobs=sql), params)
+        groups = cursor.fetchall()
+    found = tuple((task, Status(status), number) for task, status, number in groups if status in Status.values)
     count = sum(number for _, _, number in found)
     return Tally(count, count > COUNTED_MAX, found)
 
@@ -158,7 +160,7 @@ def listed(jobs: QuerySet[Job], limit: int) -> list[dict[str, Any]]:
     """Return what a list shows of the newest jobs, the newest first."""
     found: list[dict[str, Any]] = list(jobs.order_by("-pk").values(*LISTED)[:limit])
     errors = _latest_errors(jobs.db, [job["id"] for job in found])
-    return [{**job, "status": Status(job["status"]).label, "error": errors.get(job["id"])} for job in found]
+    return [{**job, "status": label_of(job["status"]), "error": errors.get(job["id"])} for job in found]
 
 
 def story(store: Store, pk: int) -> dict[str, Any] | None:
@@ -170,14 +172,22 @@ def story(store: Store, pk: int) -> dict[str, Any] | None:
     options, result = row["options"], row["result"]
     return {
         **row,
-        "status": Status(row["status"]).label,
-        "arguments": json.loads(row["arguments"]),
-        "options": json.loads(options) if options else {},
-        "result": None if result is None else json.loads(result),
+        "status": label_of(row["status"]),
+        "arguments": _read(row["arguments"]),
+        "options": _read(options) if options else {},
+        "result": None if result is None else _read(result),
         "has_result": result is not None,
         "attempts": list(_attempts(row, failures)),
         "owner": _owner(store, row),
     }
+
+
+def _read(text: Any) -> Any:
+    """Return what JSON says; what is none, since somebody has changed it by hand, as it stands."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return str(text)
 
 
 def supervisors(store: Store) -> list[dict[str, Any]]:
@@ -231,7 +241,7 @@ def _attempts(row: Mapping[str, Any], failures: Sequence[FailedAttempt]) -> Iter
     if row["worker"] and not told and row["status"] in (Status.RUNNING, Status.SUCCESSFUL):
         yield {
             "attempt": row["attempt"],
-            "outcome": Status(row["status"]).label,
+            "outcome": label_of(row["status"]),
             "worker": row["worker"],
             "started_at": row["last_attempted_at"],
             "ended_at": row["finished_at"],

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import transaction
-
 from jobsup.models import Job, Queue, Status
 from jobsup.pools import QUEUE_CHARS_MAX
 from jobsup.store import Store
@@ -30,12 +28,15 @@ def pause(store: Store, names: Sequence[str]) -> list[str]:
     """
     wanted = _checked(names)
     queues, now = Queue.objects.using(store.alias), store.sql.now()
-    with transaction.atomic(using=store.alias):
+
+    def paused() -> list[str]:
         queues.bulk_create([Queue(name=name) for name in wanted], ignore_conflicts=True)
         changed = [name for name in wanted if queues.filter(name=name, paused_at=None).update(paused_at=now)]
         if changed:
             store.sql.notify(PAUSE)
-    return changed
+        return changed
+
+    return store.sql.together(paused)
 
 
 def resume(store: Store, names: Sequence[str]) -> list[str]:
@@ -50,11 +51,14 @@ def resume(store: Store, names: Sequence[str]) -> list[str]:
     """
     wanted = _checked(names)
     queues = Queue.objects.using(store.alias).filter(paused_at__isnull=False)
-    with transaction.atomic(using=store.alias):
+
+    def resumed() -> list[str]:
         changed = [name for name in wanted if queues.filter(name=name).update(paused_at=None)]
         if changed:
             store.sql.notify()
-    return changed
+        return changed
+
+    return store.sql.together(resumed)
 
 
 def paused(store: Store) -> dict[str, datetime]:

@@ -13,12 +13,13 @@ from datetime import datetime
 from inspect import signature
 from typing import Any, TypeVar
 
-from django.db import Error, IntegrityError, OperationalError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from jobsup.errors import JobsupError
 from jobsup.models import Job, Status
 from jobsup.sql import NewRow, Statements
+from jobsup.sql.trouble import is_changed, is_time_out
 from jobsup.text import bounded, dump
 
 KEY_CHARS_MAX = 255
@@ -26,9 +27,6 @@ KEY_CHARS_MAX = 255
 TRIES_MAX = 20
 """How often a job that has the key may end just when it is looked at, or another one take the key of one put back."""
 WAITING = (Status.READY, Status.SCHEDULED)
-NOT_REPEATABLE = "40001"
-TIMED_OUT = ("55P03", "57014")
-"""SQLSTATE: a lock, or the whole statement, took longer than the session allows."""
 
 T = TypeVar("T")
 
@@ -105,7 +103,7 @@ def insert(sql: Statements, row: NewRow, *, replace: bool, notify: bool) -> tupl
                 sql.notify()
             return pk, None
     except OperationalError as error:
-        if _sqlstate(error) == NOT_REPEATABLE:
+        if is_changed(error):
             error.add_note("Another transaction holds the unique key of this job; repeat this one from its beginning.")
         raise
     raise JobsupError(f"a job of {row.task} could neither be enqueued nor found: others keep taking its unique key")
@@ -139,7 +137,7 @@ def giving_way(alias: str, pks: Collection[int], write: Callable[[], T]) -> T:
                 return write()
         except (IntegrityError, OperationalError) as error:
             # One who has enqueued it and does not commit makes a supervisor wait until its session's limit.
-            waited = _sqlstate(error) in TIMED_OUT
+            waited = is_time_out(error)
             if not (waited or isinstance(error, IntegrityError)) or not _give_way(alias, pks, all_of_them=waited):
                 raise
     return write()
@@ -163,9 +161,3 @@ def _give_way(alias: str, pks: Collection[int], *, all_of_them: bool) -> bool:
     # In two steps, since not every database updates a table by a look into itself.
     jobs.filter(pk__in=list(mine.values_list("pk", flat=True))).update(unique_key=None)
     return True
-
-
-def _sqlstate(error: Error) -> str | None:
-    cause = error.__cause__
-    state: str | None = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
-    return state

@@ -8,12 +8,14 @@ from __future__ import annotations
 from django.db import connections
 
 from jobsup.sql.base import Finished, FinishRow, LoadedRow, NewRow, Statements
+from jobsup.sql.mariadb import MariaDB
 from jobsup.sql.postgresql import PostgreSQL
 from jobsup.sql.sqlite import SQLite
 
 __all__ = ["FinishRow", "Finished", "LoadedRow", "NewRow", "Statements", "UnsupportedDatabase", "statements"]
 
-_VENDORS: dict[str, type[Statements]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+_VENDORS: dict[str, type[Statements]] = {"postgresql": PostgreSQL, "mysql": MariaDB, "sqlite": SQLite}
+_NAMES = "PostgreSQL, MariaDB, MySQL and SQLite"
 
 
 class UnsupportedDatabase(Exception):
@@ -29,7 +31,7 @@ def statements(alias: str) -> Statements:
     vendor = connections[alias].vendor
     if vendor not in _VENDORS:
         raise UnsupportedDatabase(
-            f"database {alias!r} is {vendor}: jobsup works with {' and '.join(sorted(_VENDORS))} so far; "
+            f"database {alias!r} is {vendor}: jobsup works with {_NAMES}; "
             "route the app jobsup to such a database with DATABASE_ROUTERS"
         )
     return _VENDORS[vendor](alias)

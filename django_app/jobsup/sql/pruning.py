@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from jobsup.keep import DAY_S, Keep
 from jobsup.sql.base import Statements
+from jobsup.sql.mariadb import MariaDB
+from jobsup.sql.mariadb.base import marks
 
 
 class Step(NamedTuple):
@@ -74,6 +76,19 @@ _LITE_JOBS = "DELETE FROM jobsup_job WHERE id IN (SELECT value FROM json_each(%s
 _LITE_FAILURES = "DELETE FROM jobsup_failedattempt WHERE job_id IN (SELECT value FROM json_each(%s))"
 
 
+_MY_SPAN = "SELECT max(id), count(*) FROM (SELECT id FROM jobsup_job WHERE id > %s ORDER BY id LIMIT %s) AS span"
+_MY_OLD = f"""
+    SELECT id FROM jobsup_job FORCE INDEX (PRIMARY) WHERE id > %s AND id <= %s AND
+    {_OLD.format(age="TIMESTAMPDIFF(MICROSECOND, finished_at, {now}) / 1000000", day=DAY_S, number="%s")}
+    ORDER BY id LIMIT %s
+"""  # noqa: S608
+_MY_MINE = "SELECT id FROM jobsup_job WHERE id IN ({pks}) AND status > 2 ORDER BY id FOR UPDATE SKIP LOCKED"
+_MY_GONE = (
+    "DELETE FROM jobsup_failedattempt WHERE job_id IN ({pks})",
+    "DELETE FROM jobsup_job WHERE id IN ({pks})",
+)
+
+
 def prune_step(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, span: int, most: int) -> Step:
     """Remove jobs of one span of keys that ended long ago.
 
@@ -86,10 +101,8 @@ def prune_step(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool
         span: how many jobs to look at at most.
         most: how many to remove at most.
     """
-    found = (_postgresql if sql.connection.vendor == "postgresql" else _sqlite)(
-        sql, place, keep, own=own, look=look, span=span, most=most
-    )
-    last, seen, last_old, old, gone = found
+    find = _BY_VENDOR[sql.connection.vendor]
+    last, seen, last_old, old, gone = find(sql, place, keep, own=own, look=look, span=span, most=most)
     if old == most:
         return Step(last_old, seen, gone, full=True)
     return Step(last if seen == span else None, seen, gone, full=False)
@@ -116,3 +129,24 @@ def _sqlite(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, s
         gone = [pk for (pk,) in sql.rows(_LITE_JOBS, (json.dumps(old),))]
         sql.run(_LITE_FAILURES, (json.dumps(gone),))
     return last, seen, max(old), len(old), len(gone)
+
+
+def _mariadb(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, span: int, most: int) -> Found:
+    assert isinstance(sql, MariaDB)
+    [(last, seen)] = sql.rows(_MY_SPAN, (place, span))
+    if not seen:
+        return None, 0, None, 0, 0
+    old = [pk for (pk,) in sql.rows(_MY_OLD.format(now=sql.clock), (place, last, own, *keep, most))]
+    if look or not old:
+        return last, seen, max(old, default=None), len(old), len(old)
+
+    def gone() -> int:
+        mine = [pk for (pk,) in sql.rows(_MY_MINE.format(pks=marks(old)), old)]
+        for statement in _MY_GONE if mine else ():
+            sql.run(statement.format(pks=marks(mine)), mine)
+        return len(mine)
+
+    return last, seen, max(old), len(old), sql.together(gone)
+
+
+_BY_VENDOR = {"postgresql": _postgresql, "mysql": _mariadb, "sqlite": _sqlite}

@@ -1,0 +1,44 @@
+"""What kind of trouble a database's error tells of, whatever the vendor and the driver."""
+
+from __future__ import annotations
+
+from django.db import Error
+
+NOT_REPEATABLE = "40001"
+"""SQLSTATE: at REPEATABLE READ or above, somebody else has changed what this transaction has read."""
+DEADLOCKS = ("40P01", 1213)
+"""SQLSTATE of PostgreSQL, number of MariaDB and MySQL: this transaction was undone so that another one could go on."""
+TIMED_OUT = ("55P03", "57014", 1205, 1969, 3024)
+"""A lock, or the whole statement, took longer than the session allows."""
+CHANGED = (NOT_REPEATABLE, 1020)
+DUPLICATE = ("23505", 1062)
+"""A unique index has such a row already."""
+
+
+def code_of(error: BaseException) -> str | int | None:
+    """Return the SQLSTATE of an error of PostgreSQL's, the number of one of MariaDB's or MySQL's."""
+    cause = error.__cause__ if isinstance(error, Error) and error.__cause__ is not None else error
+    if cause.args and isinstance(cause.args[0], int):
+        return cause.args[0]
+    state: str | None = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
+    return state
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Tell whether the transaction was the victim of a deadlock; it can be repeated from its beginning."""
+    return code_of(error) in DEADLOCKS
+
+
+def is_time_out(error: BaseException) -> bool:
+    """Tell whether somebody else held a lock for too long."""
+    return code_of(error) in TIMED_OUT
+
+
+def is_changed(error: BaseException) -> bool:
+    """Tell whether the transaction saw another state of the rows than it would have to change."""
+    return code_of(error) in CHANGED
+
+
+def is_duplicate(error: BaseException) -> bool:
+    """Tell whether a unique index has such a row already."""
+    return code_of(error) in DUPLICATE
