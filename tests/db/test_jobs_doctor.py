@@ -115,7 +115,7 @@ def test_waiting_jobs_of_a_task_that_is_gone_are_found(store: Store) -> None:
     found = [finding for finding in examine(store, Conf()) if finding.code == "broken-task"]
     assert len(found) == 2
     assert all(finding.severity is Severity.ERROR for finding in found)
-    assert "no task nowhere.at.all: ModuleNotFoundError" in found[0].words
+    assert "no task nowhere.at.all: workers import no module nowhere.at" in found[0].words
     assert found[1].remedy.endswith("manage.py jobs cancel --task tests.testapp.tasks.gone")
 
 
@@ -236,8 +236,13 @@ def test_an_old_transaction_is_found(postgresql: str, session: Session) -> None:
         session(lambda: Store(postgresql).sql.rows("SELECT 'what it did last'"))
         young = Limits(transaction_s=0.01)
         eventually(lambda: "old-transaction" in findings(store, young), what="the age of it")
-        words = findings(store, young)["old-transaction"].words
-        assert "idle in transaction), last statement: SELECT 'what it did last'" in words
+        found = findings(store, young)["old-transaction"]
+        [[pid]] = session(lambda: Store(postgresql).sql.rows("SELECT pg_backend_pid()"))
+        assert f"(pid {pid}, idle in transaction), last statement: SELECT 'what it did last'" in found.words
+        assert f"pg_terminate_backend({pid})" in found.remedy
+        assert "may keep dead rows from being removed by what it does next" in found.words
+        session(lambda: Store(postgresql).sql.rows("SELECT pg_current_xact_id()"))
+        assert "keeps dead rows from being removed" in findings(store, young)["old-transaction"].words
         assert findings(store) == {}, "that it is young is no trouble"
     assert findings(store, Limits(transaction_s=0.01)) == {}
 
@@ -278,6 +283,7 @@ def test_a_server_that_cares_for_nothing_is_found(sqlite_template: Path) -> None
             found = {finding.code: finding for finding in examine(store, Conf(), Limits(transaction_s=0.0))}
             assert set(found) == {NO_FSYNC, "autovacuum-off", "old-transaction"}
             assert "the prepared transaction forgotten of postgres: has been open" in found["old-transaction"].words
+            assert found["old-transaction"].remedy == "COMMIT PREPARED 'forgotten', or ROLLBACK PREPARED 'forgotten'"
             cluster.execute("ALTER DATABASE odd SET default_transaction_read_only = on")
             connections[store.alias].close()
             assert "read-only" in findings(store, notify=False)
@@ -297,6 +303,21 @@ def test_a_pooler_is_found(postgresql_template: Cluster, postgresql: str, by_ses
         assert ("notifications are lost" in finding.words) is not by_sessions
         assert ("DISABLE_SERVER_SIDE_CURSORS" in finding.remedy) is not by_sessions
     assert look(postgresql).pooler is None
+
+
+def test_d5_a_pooler_past_which_supervisors_listen_is_a_note_as_long_as_that_works(
+    postgresql_template: Cluster, postgresql: str
+) -> None:
+    """The other alias must hear what is said through the pooler."""
+    begin(Store(postgresql))
+    direct = connections[postgresql].settings_dict
+    with (
+        pooler(postgresql_template.directory) as folder,
+        declared("pooled", {**direct, "HOST": folder}) as store,
+        declared("elsewhere", {**direct, "NAME": "postgres"}),
+    ):
+        assert one(store, "pooler", listen_alias=postgresql).severity is Severity.NOTE
+        assert one(store, "pooler", listen_alias="elsewhere").severity is Severity.WARNING
 
 
 # -- SQLite -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import pytest
 from jobsup.doctor.checks import CHECKS
 from jobsup.doctor.facts import Facts, QueueFacts, Run
 from jobsup.doctor.findings import Limits
-from jobsup.doctor.postgresql import Holder, Server
+from jobsup.doctor.holders import Holder
+from jobsup.doctor.postgresql import Server
 from jobsup.doctor.sqlite import File, filesystem
 
 ALIVE = Run("one", "node", 1, lost=False, silent_s=1.0, lease_s=30.0)
@@ -55,6 +56,14 @@ def test_nothing_is_said_of_what_is_well() -> None:
         (
             {"postgresql": replace(SERVER, holders=[Holder("the unused replication slot gone", float("inf"))])},
             "old-transaction", "the unused replication slot gone: keeps dead rows",
+        ),
+        (
+            {"postgresql": replace(SERVER, holders=[Holder("the replica two at 10.0.0.2", None, "x", 5_000_000)])},
+            "old-transaction", "the replica two at 10.0.0.2: keeps dead rows from being removed, 5,000,000 transac",
+        ),
+        (
+            {"postgresql": replace(SERVER, holders=[Holder("a session", 400.0, "x", 0, holds=False)])},
+            "old-transaction", "a session: has been open since 7 min and may keep dead rows",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -8,7 +8,7 @@ import re
 from django.core.management.base import CommandParser
 
 from jobsup.cli.actions import ACTIONS
-from jobsup.doctor import checks
+from jobsup.doctor import checks, holders, mariadb
 from tests.support import ROOT
 
 PAGE = re.sub(r"^```.*?^```", "", (ROOT / "docs" / "jobs-command.md").read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -42,7 +42,8 @@ def test_every_action_and_option_is_on_the_page() -> None:
 
 def test_every_finding_is_on_the_page() -> None:
     """By its code."""
-    given = set(re.findall(r'Finding\(\s*"([a-z-]+)"', inspect.getsource(checks)))
+    sources = "".join(map(inspect.getsource, (checks, holders, mariadb)))
+    given = set(re.findall(r'Finding\(\s*"([a-z-]+)"', sources))
     told = {
         code for row in re.findall(r"^\| (`.+?`) \|", section("doctor"), re.MULTILINE) for code in IN_CODE.findall(row)
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from jobsup.doctor import mariadb
 from jobsup.doctor.facts import Facts, QueueFacts
 from jobsup.doctor.findings import Finding, Limits, Severity
+from jobsup.doctor.holders import Holder
 from jobsup.doctor.postgresql import Server
 from jobsup.doctor.sqlite import NETWORK, SYNCHRONOUS_OFF, File
 
@@ -90,6 +92,17 @@ def supervisors(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def versions(facts: Facts, _limits: Limits) -> Iterator[Finding]:
+    """Supervisors that share the tables by different rules."""
+    by_protocol = {run.protocol: f"{run.name} on {run.node}" for run in facts.living}
+    if len(by_protocol) > 1:
+        named = ", ".join(f"{protocol} (such as {who})" for protocol, who in sorted(by_protocol.items()))
+        yield Finding(
+            "versions", NOTE, f"supervisors of several versions share the queues, by protocol {named}",
+            "that is well while they are being upgraded: finish it",
+        )  # fmt: skip
+
+
 def unserved(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Queues from which nobody takes jobs."""
     for queue in facts.queues if facts.living else ():
@@ -163,22 +176,39 @@ def vacuum(facts: Facts, limits: Limits) -> Iterator[Finding]:
 def transactions(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Old transactions: no dead row that came after their beginning can be removed."""
     holders = [] if facts.postgresql is None else facts.postgresql.holders
-    old = sorted((holder for holder in holders if holder.age_s > limits.transaction_s), key=lambda each: -each.age_s)
+    old = [holder for holder in holders if _is_old(holder, limits)]
+    old.sort(key=lambda each: (each.holds, each.age_s or 0.0, each.behind), reverse=True)
     for holder in old[:SHOWN]:
-        age = "" if holder.age_s == float("inf") else f" has been open since {_for(holder.age_s)} and"
+        since = holder.age_s is not None and holder.age_s != float("inf")
+        age = f" has been open since {_for(holder.age_s or 0.0)} and" if since else ""
+        behind = f", {holder.behind:,} transactions behind" if holder.behind else ""
+        does = (
+            f"keeps dead rows from being removed{behind}, and the queue slows down" if holder.holds else
+            "may keep dead rows from being removed by what it does next"
+        )  # fmt: skip
         yield Finding(
             "old-transaction", WARNING,
-            f"{holder.who}:{age} keeps dead rows from being removed, and the queue slows down"
+            f"{holder.who}:{age} {does}"
             + (f"; {len(old) - SHOWN} more are as old" if holder is old[0] and len(old) > SHOWN else ""),
-            "end it (pg_terminate_backend, ROLLBACK PREPARED, pg_drop_replication_slot) and set "
-            "idle_in_transaction_session_timeout",
+            holder.remedy,
         )  # fmt: skip
+
+
+def _is_old(holder: Holder, limits: Limits) -> bool:
+    return holder.behind > limits.transactions_behind if holder.age_s is None else holder.age_s > limits.transaction_s
 
 
 def pooler(facts: Facts, _limits: Limits) -> Iterator[Finding]:
     """A pooler between us and the server."""
     found = None if facts.postgresql is None else facts.postgresql.pooler
     if found is None:
+        return
+    if found.past is not None:
+        yield Finding(
+            "pooler", NOTE,
+            f"a pooler stands between this process and PostgreSQL; supervisors listen on {found.past!r}, past it",
+            "nothing: notifications arrive there",
+        )  # fmt: skip
         return
     if found.hears:
         yield Finding(
@@ -190,8 +220,9 @@ def pooler(facts: Facts, _limits: Limits) -> Iterator[Finding]:
     yield Finding(
         "pooler", WARNING,
         "a pooler such as PgBouncer stands between this process and PostgreSQL and pools by transactions: "
-        "notifications are lost in silence, so that a supervisor behind it finds jobs only every 5 s",
-        f"let the supervisors connect to PostgreSQL itself, or through a pool of sessions{cursors}",
+        "notifications are lost in silence, so that a supervisor behind it finds jobs only once a second",
+        "let JOBSUP['LISTEN_ALIAS'] name an entry of DATABASES that leads past it, or the supervisors connect to "
+        f"PostgreSQL itself{cursors}",
     )  # fmt: skip
 
 
@@ -300,8 +331,9 @@ def _sqlite_modes(file: File, options: str, limits: Limits) -> Iterator[Finding]
 
 
 CHECKS: tuple[Check, ...] = (
-    unmigrated, settings, supervisors, unserved, oldest, broken_tasks, schedules, clock, postgres, connections,
-    transactions, vacuum, pooler, notifications, sqlite,
+    unmigrated, settings, supervisors, versions, unserved, oldest, broken_tasks, schedules, clock, postgres,
+    connections, transactions, vacuum, pooler, notifications, sqlite, mariadb.server, mariadb.care,
+    mariadb.transactions,
 )  # fmt: skip
 
 

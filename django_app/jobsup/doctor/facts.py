@@ -15,12 +15,13 @@ from django.utils import timezone
 
 from jobsup import queue_control, queues
 from jobsup.conf import Conf
-from jobsup.doctor import postgresql, sqlite
+from jobsup.doctor import mariadb, postgresql, sqlite
 from jobsup.errors import TaskNotFound
 from jobsup.figures import Counted, Figures, figures, read
 from jobsup.models import Supervisor
 from jobsup.neighbours import status_of
-from jobsup.results import find_task
+from jobsup.registry import find_task
+from jobsup.runs import PROTOCOL
 from jobsup.schedules.overview import overview
 from jobsup.store import Store
 
@@ -38,6 +39,7 @@ class Run:
     lost: bool
     silent_s: float
     lease_s: float
+    protocol: int = PROTOCOL
 
     @property
     def alive(self) -> bool:
@@ -103,6 +105,7 @@ class Facts:
     schedules: Sequence[tuple[str, str]] = ()
     postgresql: postgresql.Server | None = None
     sqlite: sqlite.File | None = None
+    mariadb: mariadb.Server | None = None
 
     @property
     def living(self) -> list[Run]:
@@ -126,8 +129,9 @@ def gather(store: Store, settings: Conf) -> Facts:
         "workers": settings.workers,
         "aliases": _aliases(store.alias),
         "notify": settings.notify,
-        "postgresql": postgresql.look(store.alias) if vendor == "postgresql" else None,
+        "postgresql": postgresql.look(store.alias, settings.listen_alias) if vendor == "postgresql" else None,
         "sqlite": sqlite.look(store.alias) if vendor == "sqlite" else None,
+        "mariadb": mariadb.look(store.alias) if vendor == "mysql" else None,
     }
     if known["unmigrated"]:
         return Facts(**known)
@@ -184,7 +188,15 @@ def _runs(store: Store) -> list[Run]:
     now = store.sql.now()
     runs = Supervisor.objects.using(store.alias).exclude(state="stopped").order_by("pk")
     return [
-        Run(run.name, run.node, run.pid, run.state == "lost", (now - run.beat_at).total_seconds(), run.lease_s)
+        Run(
+            run.name,
+            run.node,
+            run.pid,
+            run.state == "lost",
+            (now - run.beat_at).total_seconds(),
+            run.lease_s,
+            run.protocol,
+        )
         for run in runs
     ]
 

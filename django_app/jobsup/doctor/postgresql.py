@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-HEARD_WITHIN_S = 1.0
-"""How long a notification to oneself may take; a direct connection has it within a millisecond."""
+from jobsup.doctor import holders
+from jobsup.sql.postgresql.poolers import arrives, is_pooled, keeps_sessions
+
 TABLES = ("jobsup_job", "jobsup_failedattempt", "jobsup_supervisor")
 
 LIMITS = """
@@ -37,23 +36,6 @@ VACUUM = """
     WHERE stat.relname = ANY(%s) AND pg_table_is_visible(stat.relid)
 """
 
-# What keeps VACUUM from removing dead rows: transactions, prepared ones, and slots of replicas that went away.
-HOLDERS = """
-    SELECT format('%%s of %%s (pid %%s, %%s), last statement: %%s', coalesce(nullif(application_name, ''), 'a session'),
-                  usename, pid, state, left(regexp_replace(query, '\\s+', ' ', 'g'), 60)),
-           extract(epoch FROM clock_timestamp() - xact_start)::float8
-    FROM pg_stat_activity
-    WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()
-      AND (datname = current_database() AND backend_type = 'client backend' OR backend_type = 'walsender')
-    UNION ALL
-    SELECT format('the prepared transaction %%s of %%s', gid, owner),
-           extract(epoch FROM clock_timestamp() - prepared)::float8
-    FROM pg_prepared_xacts WHERE database = current_database()
-    UNION ALL
-    SELECT format('the unused replication slot %%s', slot_name), 'infinity'::float8
-    FROM pg_replication_slots WHERE NOT active AND xmin IS NOT NULL
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -67,24 +49,18 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """What keeps old rows from being removed, for how long already."""
-
-    who: str
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Pooler:
     """What stands between us and the server.
 
     Args:
         hears: whether a notification comes through, so that it keeps a server connection per client.
         cursors_off: whether the settings have no cursors on the server.
+        past: the alias that supervisors listen on instead, if notifications arrive there.
     """
 
     hears: bool
     cursors_off: bool
+    past: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +78,7 @@ class Server:
     synchronous_commit: str
     read_only: bool
     tables: Sequence[Table]
-    holders: Sequence[Holder]
+    holders: Sequence[holders.Holder]
     pooler: Pooler | None
 
     @property
@@ -112,8 +88,13 @@ class Server:
         return min(limit for limit in limits if limit >= 0)
 
 
-def look(alias: str) -> Server:
-    """Ask the server behind an alias."""
+def look(alias: str, listen_alias: str | None = None) -> Server:
+    """Ask the server behind an alias.
+
+    Args:
+        alias: of the database.
+        listen_alias: where supervisors listen, if not there.
+    """
     with connections[alias].cursor() as cursor:
         cursor.execute(LIMITS)
         (
@@ -121,8 +102,7 @@ def look(alias: str) -> Server:
         ) = cursor.fetchone()  # fmt: skip
         cursor.execute(VACUUM, [list(TABLES)])
         tables = [Table(*row) for row in cursor.fetchall()]
-        cursor.execute(HOLDERS, [])
-        holders = [Holder(*row) for row in cursor.fetchall()]
+        found = holders.look(cursor)
     return Server(
         version=version,
         max_connections=most,
@@ -135,58 +115,25 @@ def look(alias: str) -> Server:
         synchronous_commit=synchronous_commit,
         read_only=read_only,
         tables=sorted(tables, key=lambda table: table.name),
-        holders=holders,
-        pooler=_pooler(alias),
+        holders=found,
+        pooler=_pooler(alias, listen_alias),
     )
 
 
-def _pooler(alias: str) -> Pooler | None:
-    """Look for a pooler by a connection of our own: it makes up the process that it tells a client it talks to."""
-    own: BaseDatabaseWrapper = connections[alias].copy()
-    try:
-        own.ensure_connection()
-        driver: Any = own.connection
-        with own.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            (pid,) = cursor.fetchone()
-        if pid == driver.info.backend_pid:
+def _pooler(alias: str, listen_alias: str | None) -> Pooler | None:
+    """Look for a pooler by connections of our own."""
+    with closing(connections[alias].copy()) as own:
+        if not is_pooled(own):
             return None
         cursors_off = bool(own.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
-        return Pooler(hears=_hears(own, driver, alias), cursors_off=cursors_off)
-    finally:
-        own.close()
+        past = listen_alias if listen_alias is not None and _hears_at(listen_alias, own) else None
+        return Pooler(hears=keeps_sessions(own), cursors_off=cursors_off, past=past)
 
 
-def _hears(own: BaseDatabaseWrapper, driver: Any, alias: str) -> bool:
-    """Tell whether a connection hears what another one says; its own words reach it behind any pooler."""
-    channel = f"jobsup_doctor_{secrets.token_hex(8)}"
-    with own.cursor() as listening, connections[alias].cursor() as speaking:
-        listening.execute(f"LISTEN {channel}")
-        heard = _listener(driver)
-        speaking.execute("SELECT pg_notify(%s, '')", [channel])
-        give_up_at = time.monotonic() + HEARD_WITHIN_S
-        while not (found := heard()) and time.monotonic() < give_up_at:
-            time.sleep(0.01)
-        listening.execute(f"UNLISTEN {channel}")
-    return found
-
-
-def _listener(driver: Any) -> Callable[[], bool]:
-    """Return what tells whether a notification has come, by psycopg 2 or 3."""
-    if isinstance(getattr(driver, "notifies", None), list):
-
-        def heard() -> bool:
-            driver.poll()
-            return bool(driver.notifies)
-
-        return heard
-    caught: list[Any] = []
-    driver.add_notify_handler(caught.append)
-
-    def caught_some() -> bool:
-        driver.pgconn.consume_input()
-        while (notification := driver.pgconn.notifies()) is not None:
-            caught.append(notification)
-        return bool(caught)
-
-    return caught_some
+def _hears_at(listen_alias: str, own: BaseDatabaseWrapper) -> bool:
+    try:
+        with closing(connections[listen_alias].copy()) as listening:
+            listening.ensure_connection()
+            return arrives(own, listening)
+    except Error:
+        return False

@@ -21,6 +21,11 @@ class Ear:
         if hasattr(driver, "add_notify_handler"):  # psycopg 3 hands them out while it executes statements
             driver.add_notify_handler(self._hear)
 
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable."""
+        number: int = self._driver.fileno()
+        return number
+
     def close(self) -> None:
         """Take nothing in any more."""
         if hasattr(self._driver, "remove_notify_handler"):
