@@ -9,9 +9,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from benchmarks import claims, wakeups
+from benchmarks.atomic import atomic, window
 from benchmarks.world import supervisor, wait_ready
 
 Figures = dict[str, float]
+
+INSERT = """
+    INSERT INTO jobsup_job (task, queue, backend, priority, status, arguments, attempt, worker, enqueued_at)
+    VALUES ('benchmarks.tasks.noop', 'default', 'default', 0, 0, '{"args":[],"kwargs":{}}', 0, '', now())
+"""
+"""A job as somebody would write it who does nothing else."""
 
 
 def drain(jobs: int) -> Figures:
@@ -22,7 +30,7 @@ def drain(jobs: int) -> Figures:
     from benchmarks import tasks
     from jobsup.models import Job
 
-    _clear()
+    clear()
     with transaction.atomic():
         for _ in range(jobs):
             tasks.noop.enqueue()
@@ -33,6 +41,8 @@ def drain(jobs: int) -> Figures:
     count = Job.objects.filter(status=3, attempt=1).count()
     assert count == jobs, f"{count} of {jobs} jobs were successful at their first attempt"
     rate = jobs / (ended["last"] - ended["first"]).total_seconds()
+    if connection.vendor != "postgresql":
+        return {"jobsup_per_s": rate}
     plain = plain_loops(max(500, jobs // 10))
     return {"jobsup_per_s": rate, "one_claim_per_job_per_s": plain, "ratio": rate / plain}
 
@@ -43,7 +53,7 @@ def plain_loops(jobs: int) -> float:
 
     from benchmarks import tasks
 
-    _clear()
+    clear()
     with transaction.atomic():
         for _ in range(jobs):
             tasks.noop.enqueue()
@@ -61,7 +71,7 @@ def latency(jobs: int) -> Figures:
     from benchmarks import tasks
     from jobsup.models import Job
 
-    _clear()
+    clear()
     begun: dict[int, float] = {}
     with supervisor() as process:
         wait_ready(process)
@@ -69,7 +79,7 @@ def latency(jobs: int) -> Figures:
             moment = time.time()
             begun[int(tasks.moment.enqueue().id)] = moment
             time.sleep(max(0.0, 0.05 - (time.time() - moment)))
-        _wait(lambda: Job.objects.filter(status=3).count() == jobs)
+        until(lambda: Job.objects.filter(status=3).count() == jobs)
     results = Job.objects.filter(pk__in=begun).values_list("pk", "result")
     times = sorted(1000 * (json.loads(result or "0") - begun[pk]) for pk, result in results)
     quantiles = statistics.quantiles(times, n=100)
@@ -83,7 +93,7 @@ def reload(jobs: int) -> Figures:
     from jobsup.places import run_path
     from spawnpool.client import ask
 
-    _clear()
+    clear()
     place = run_path(conf.load())
     calm: dict[int, float] = {}
     during: dict[int, float] = {}
@@ -97,7 +107,7 @@ def reload(jobs: int) -> Figures:
             _steadily(answer.done, during)
             assert answer.result()["ok"], answer.result()
             reloads.append(time.monotonic() - begun)
-        _wait(lambda: Job.objects.filter(status=3).count() == len(calm) + len(during))
+        until(lambda: Job.objects.filter(status=3).count() == len(calm) + len(during))
     results = {pk: json.loads(result or "0") for pk, result in Job.objects.values_list("pk", "result")}
     spans = [sorted(1000 * (results[pk] - begun) for pk, begun in each.items()) for each in (calm, during)]
     calm_p99, during_p99 = (statistics.quantiles(times, n=100)[98] for times in spans)
@@ -128,15 +138,11 @@ def enqueue(jobs: int) -> Figures:
 
     from benchmarks import tasks
 
-    _clear()
-    insert = """
-        INSERT INTO jobsup_job (task, queue, backend, priority, status, arguments, attempt, worker, enqueued_at)
-        VALUES ('benchmarks.tasks.noop', 'default', 'default', 0, 0, '{"args":[],"kwargs":{}}', 0, '', now())
-    """
+    clear()
 
     def bare() -> None:
         with connection.cursor() as cursor:
-            cursor.execute(insert)
+            cursor.execute(INSERT)
 
     rates: dict[Callable[[], object], list[float]] = {tasks.noop.enqueue: [], bare: []}
     for _ in range(5):  # in turn, so that a change of the machine's pace meets both
@@ -176,7 +182,7 @@ def bulk(jobs: int) -> Figures:
 
     rates = {}
     for name, call in {"enqueue_many": ours, "bulk_create": created, "enqueue_in_atomic": single}.items():
-        _clear()
+        clear()
         begun = time.perf_counter()
         rates[name] = call() / (time.perf_counter() - begun)
     ratios = {f"ratio_to_{name}": rates["enqueue_many"] / rates[name] for name in ("bulk_create", "enqueue_in_atomic")}
@@ -189,18 +195,32 @@ ROWS: dict[str, tuple[Callable[[int], Figures], int]] = {
     "enqueue": (enqueue, 5_000),
     "reload": (reload, 500),
     "bulk": (bulk, 300_000),
+    "backlog": (claims.backlog, 1_000_000),
+    "finished": (claims.finished, 1_000_000),
+    "claimers": (claims.claimers, 500_000),
+    "held": (claims.held, 300_000),
+    "atomic": (atomic, 5_000),
+    "window": (window, 5_000),
+    "enqueuers": (wakeups.enqueuers, 12_000),
+    "idle": (wakeups.idle, 20),
 }
 """Each measurement with its usual number of jobs."""
 
 
-def _clear() -> None:
+def clear() -> None:
+    """Empty the tables."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE jobsup_job, jobsup_failedattempt")
+        if connection.vendor == "postgresql":
+            cursor.execute("TRUNCATE jobsup_job, jobsup_failedattempt")
+        else:
+            cursor.execute("DELETE FROM jobsup_failedattempt")
+            cursor.execute("DELETE FROM jobsup_job")
 
 
-def _wait(fact: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def until(fact: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait for a fact."""
     give_up_at = time.monotonic() + timeout_s
     while not fact():
         if time.monotonic() > give_up_at:

@@ -1,4 +1,8 @@
-"""What a benchmark runs in: a throwaway PostgreSQL with fsync on, the tables, and a supervisor as a child process."""
+"""What a benchmark runs in: a throwaway database, the tables, and a supervisor as a child process.
+
+PostgreSQL with fsync on, or what JOBSUP_BENCH_DATABASE says: "mariadb" or "sqlite", where each commit is on the disk as
+well. Only the drain is measured on those.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,32 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
+def database() -> Iterator[str]:
+    """Provide the URL of an empty database."""
+    match os.environ.get("JOBSUP_BENCH_DATABASE", "postgresql"):
+        case "postgresql":
+            from tests.postgres import Cluster
+
+            with Cluster(fsync=True) as cluster:
+                yield cluster.create_database("bench")
+        case "mariadb":
+            from tests.mariadb import Server
+
+            with Server(durable=True) as server:
+                yield server.create_database("bench")
+        case "sqlite":
+            with tempfile.TemporaryDirectory() as directory:
+                yield f"sqlite:///{directory}/bench.sqlite3"
+        case other:
+            raise SystemExit(f"JOBSUP_BENCH_DATABASE is {other!r}: expected postgresql, mariadb or sqlite")
+
+
+@contextmanager
 def world() -> Iterator[None]:
     """Set Django up on a fresh database, which is gone afterwards."""
-    from tests.postgres import Cluster
-
-    with Cluster(fsync=True) as cluster, tempfile.TemporaryDirectory() as run_dir:
+    with database() as url, tempfile.TemporaryDirectory() as run_dir:
         os.environ.update(
-            BENCH_DATABASE=cluster.create_database("bench"),
+            BENCH_DATABASE=url,
             BENCH_RUN_DIR=run_dir,
             DJANGO_SETTINGS_MODULE="benchmarks.settings",
             PYTHONPATH=os.pathsep.join(str(ROOT / folder) for folder in (".", "supervisor", "django_app")),
@@ -66,13 +89,18 @@ def machine() -> dict[str, str]:
     import django
     from django.db import connection
 
+    version = {
+        "postgresql": "SELECT current_setting('server_version') || ', fsync ' || current_setting('fsync')",
+        "mysql": "SELECT concat(version(), ', innodb_flush_log_at_trx_commit ', @@innodb_flush_log_at_trx_commit)",
+        "sqlite": "SELECT sqlite_version()",
+    }
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('server_version'), current_setting('fsync')")
-        version, fsync = cursor.fetchone()
+        cursor.execute(version[connection.vendor])
+        (server,) = cursor.fetchone()
     return {
         "python": platform.python_version(),
         "django": django.get_version(),
-        "postgresql": f"{version}, fsync {fsync}",
+        connection.display_name: server,
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
     }

@@ -87,17 +87,20 @@ class Watch:
         found = sorted(target for target in targets if "socket:" in target or "sqlite" in target)
         for known in (self.stranger, self.friend):
             found.remove(f"socket:[{os.fstat(known.fileno()).st_ino}]")
-        found = [target for target in found if target not in listening()]  # the control socket connects to nobody
+        found = [target for target in found if target not in unconnected()]
         connected = [each.alias for each in connections.all(initialized_only=True) if each.connection is not None]
         facts = {"moment": moment, "open": found, "connected": connected, "engine": self.engine.connection is not None}
         with self.place.open("a") as file:
             file.write(json.dumps({**facts, "opened": self.opened}) + "\n")
 
 
-def listening() -> set[str]:
-    """Return the Unix sockets of the machine that wait for others to connect."""
-    lines = Path("/proc/self/net/unix").read_text().splitlines()[1:]
-    return {f"socket:[{fields[6]}]" for fields in map(str.split, lines) if fields[3] == "00010000"}  # __SO_ACCEPTCON
+def unconnected() -> set[str]:
+    """Return the Unix sockets that wait for others to connect, as the control socket, or are rung: doorbells."""
+    lines = [line.split() for line in Path("/proc/self/net/unix").read_text().splitlines()[1:]]
+    found = [
+        fields for fields in lines if fields[3] == "00010000" or fields[-1].startswith("@jobsup/")
+    ]  # __SO_ACCEPTCON
+    return {f"socket:[{fields[6]}]" for fields in found}
 
 
 def install() -> None:

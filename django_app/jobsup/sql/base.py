@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 ANY_QUEUE = """
@@ -32,9 +32,18 @@ LOADED = (
 HOLDERS = ("status IN (0, 1)", "status = 2 AND unique_running")
 """Who may have a unique key: a job that waits; one that runs has it only if it says so. Each has its own index."""
 
+WAIT_MAX_S = 4.5
+"""How long a supervisor lets any statement, lock or silent server keep it from its other duties, at most.
+
+What goes wrong is known of within 10 s: it looks every 5 s at the latest.
+"""
+
 WAIT_LOOK_S = 0.01
 WAIT_LOOK_MAX_S = 0.25
 """How often somebody who waits for a job looks where nobody can tell, at first and in the long run."""
+
+
+T = TypeVar("T")
 
 
 class NewRow(NamedTuple):
@@ -126,9 +135,19 @@ class Statements(ABC):
     """The statements of one vendor on one alias; on the calling thread's own connection."""
 
     poll_interval_s: float
-    """How often the supervisor looks for work when nothing wakes it, in seconds."""
+    """How often the supervisor looks for work when nothing wakes it and there has been none for long, in seconds."""
+    poll_shortest_s: float = 0.05
+    """How often it looks at most, right after there was work."""
+    wakes_everywhere: bool = False
+    """Whether the database itself wakes supervisors, on whatever machine something was enqueued."""
+    hushed_by_others: bool = False
+    """Whether another supervisor asks those who enqueue to wake nobody, as of the last `next_due_s` or `glance`."""
     hold: str = ""
     """What keeps a row that is read from being claimed; nothing, where a transaction keeps away all who write."""
+    listening_alias: str | None = None
+    """Where else a supervisor listens, since a pooler stands before its own alias."""
+    names_conflicts: bool = True
+    """Whether an upsert says which unique index it means; else it means all of them."""
     tells_every_change: bool = False
     """Whether `changed` is the truth, so that a look without a change can be left out; else it is a hint."""
 
@@ -153,6 +172,11 @@ class Statements(ABC):
             cursor.execute(sql, params)
             count: int = cursor.rowcount
             return count
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do several statements in one transaction, the caller's or one of their own, which may then be repeated."""
+        with transaction.atomic(using=self.alias):
+            return action()
 
     def queues(self, queues: Sequence[str] | None) -> list[str]:
         """Return the queues to claim from; None stands for all that have ready jobs."""
@@ -207,9 +231,27 @@ class Statements(ABC):
             ordered: whether all jobs of an earlier queue go before those of a later one.
         """
 
+    def put_back(self, pks: Iterable[int]) -> None:  # noqa: B027  # nothing to do where each claim sees everything
+        """Take note of jobs that are ready again though later ones were claimed."""
+
+    def look_again_s(self) -> float | None:
+        """Return in how many seconds to claim again although nothing tells of work; None: not at all."""
+        return None
+
     @abstractmethod
     def promote(self) -> int:
         """Make scheduled jobs ready whose time has come; return how many."""
+
+    def glance(self, queues: Sequence[str] | None) -> tuple[bool, float | None]:
+        """Look, by one statement that locks nothing, whether a claim is worth while, and in how many s the next is due.
+
+        By default it is worth while, and the rest is not looked for.
+
+        Args:
+            queues: of which queues jobs would be claimed; None for every one.
+        """
+        del queues
+        return True, None
 
     @abstractmethod
     def next_due_s(self) -> float | None:
@@ -225,6 +267,10 @@ class Statements(ABC):
 
         A job that would be tried again becomes cancelled if that was asked for.
         """
+
+    def finish_last(self, run: int, row: FinishRow) -> bool:
+        """End an attempt as the last statement before the COMMIT of an open transaction; False if it was refused."""
+        return bool(self.finish(run, [row]))
 
     @abstractmethod
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -285,8 +331,21 @@ class Statements(ABC):
         """Tell whether a job may have been cancelled since the last call; always, where nobody could tell."""
         return True
 
-    def bound_waits(self) -> None:  # noqa: B027  # nothing to do where nothing waits for a network
-        """Have this process's later connections give up on a silent server; for the supervisor."""
+    def bound_waits(self, most_s: float) -> None:  # noqa: B027  # nothing to do where nothing waits for a network
+        """Have this process's later connections give up on a silent server; for the supervisor.
+
+        Args:
+            most_s: how long it may wait for anything, in seconds.
+        """
+
+    def briefly(self) -> AbstractContextManager[None]:
+        """Return a block in which no wait for the database is longer than `bound_waits` said."""
+        return nullcontext()
+
+    @property
+    def deafness(self) -> str:
+        """Why a supervisor that attends cannot be told of anything, in words; "" while it can, or nobody tells."""
+        return ""
 
     @abstractmethod
     def attend(self, *, listen: bool) -> int | None:
@@ -298,6 +357,18 @@ class Statements(ABC):
         Returns:
             The descriptor that becomes readable, None where there is no such thing.
         """
+
+    def woken(self) -> int:
+        """Return how often this supervisor was woken since the last call, without waiting."""
+        return 0
+
+    @property
+    def hushing(self) -> bool:
+        """Whether those who enqueue wake nobody, because this supervisor asked for that."""
+        return False
+
+    def hush(self, *, wanted: bool) -> None:  # noqa: B027  # nothing to do where nobody can be woken
+        """Ask those who enqueue to wake nobody, since this supervisor looks often; or to do so again."""
 
     @abstractmethod
     def changed(self) -> bool:

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.postgresql import copying
 from jobsup.sql.postgresql.claims import Claims
+from jobsup.sql.postgresql.floors import Dues
 from jobsup.sql.postgresql.session import Session
-from jobsup.sql.postgresql.wakeups import CHANNEL
+from jobsup.sql.postgresql.wakeups import HUSHED, WAKE
 
 __all__ = ["PostgreSQL"]
 
-# One statement, so that a wake-up costs no round trip of its own. NOTIFY without payload: the server sends equal ones
-# of a transaction once. It is a hint; the poll is the truth.
+# One statement, so that a wake-up costs no round trip of its own. It is a hint; the poll is the truth.
 INSERT = """
-    WITH job AS (
-        INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, options, keep_s,
-                                unique_key, unique_running, schedule, tick_at, status, attempt, worker, enqueued_at)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-                CASE WHEN %s::timestamptz > statement_timestamp() THEN 1 ELSE 0 END, 0, '', statement_timestamp())
-        {conflict} RETURNING id, enqueued_at
-    )
-    SELECT id, enqueued_at {notify} FROM job
+    INSERT INTO jobsup_job (task, queue, backend, priority, arguments, run_after, max_attempts, options, keep_s,
+                            unique_key, unique_running, schedule, tick_at, status, attempt, worker, enqueued_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+            CASE WHEN %s::timestamptz > statement_timestamp() THEN 1 ELSE 0 END, 0, '', statement_timestamp())
+    {conflict} RETURNING id, enqueued_at {notify}
 """
 
 PROMOTE = """
     WITH due AS MATERIALIZED (
         SELECT id FROM jobsup_job WHERE status = 1 AND run_after <= statement_timestamp()
+            AND run_after > COALESCE(%s::timestamptz, '-infinity')
         ORDER BY run_after LIMIT 5000 FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobsup_job AS job SET status = 0 FROM due WHERE job.id = due.id
+    UPDATE jobsup_job AS job SET status = 0 FROM due WHERE job.id = due.id RETURNING job.id
 """
 
 NEXT_DUE = """
-    SELECT extract(epoch FROM min(run_after) - statement_timestamp())::float8 FROM jobsup_job WHERE status = 1
+    SELECT extract(epoch FROM min(run_after) - statement_timestamp())::float8,
+           least(min(run_after), statement_timestamp()) - interval '1 minute', {and_}
+    FROM jobsup_job WHERE status = 1 AND run_after > COALESCE(%s::timestamptz, '-infinity')
 """
 
 # The fence: only where this run and this attempt still own the job. All times are the database's: the worker says
 # how long ago things happened. Several ends share one statement and one commit, as one
 # JSON value: the server parses that about twice as fast as eight arrays of constants.
+# IS NOT DISTINCT FROM, which no index can serve: the rows are to be found by their keys. The index of the run's claims,
+# which looks as good, has an entry of every job that the run ever had while an old transaction is open.
 FINISH = """
     UPDATE jobsup_job AS job SET
         status = CASE WHEN done.status < 2 AND job.cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
@@ -60,7 +64,27 @@ FINISH = """
     FROM json_to_recordset(%s::json) AS done(
         id bigint, attempt smallint, status smallint, result text, worker text, started_ago_s float8,
         ended_ago_s float8, delay_s float8, left_behind text, uncounted smallint, untold boolean)
-    WHERE job.id = done.id AND job.attempt = done.attempt AND job.claimed_by = %s AND job.status = 2
+    WHERE job.id = done.id AND job.attempt = done.attempt
+        AND job.claimed_by IS NOT DISTINCT FROM %s AND job.status IS NOT DISTINCT FROM 2
+    RETURNING job.id, job.last_attempted_at, statement_timestamp(),
+        CASE WHEN job.awaited THEN pg_notify('jobsup_done', job.id::text)::text END
+"""
+
+# Between this and the COMMIT the row is locked: should the worker or its network freeze just there, those who take the
+# job over must not wait for a session that nobody would end. It holds for this transaction only.
+FINISH_LAST = f"{FINISH}, set_config('idle_in_transaction_session_timeout', '5s', true)"
+
+# The ends of a batch that are all successes with nothing to add, which most are: half the cost. Arrays are single
+# literals; `ARRAY[...]` of as many constants takes longer to parse than the rest.
+FINISH_PLAIN = """
+    UPDATE jobsup_job AS job SET status = 3, result = done.result, worker = %s,
+        started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
+        last_attempted_at = statement_timestamp() - make_interval(secs => done.started_ago_s),
+        finished_at = statement_timestamp() - make_interval(secs => done.ended_ago_s), untold = FALSE
+    FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::float8[], %s::float8[])
+        AS done(id, attempt, result, started_ago_s, ended_ago_s)
+    WHERE job.id = done.id AND job.attempt = done.attempt
+        AND job.claimed_by IS NOT DISTINCT FROM %s AND job.status IS NOT DISTINCT FROM 2
     RETURNING job.id, job.last_attempted_at, statement_timestamp(),
         CASE WHEN job.awaited THEN pg_notify('jobsup_done', job.id::text)::text END
 """
@@ -72,7 +96,7 @@ MARK = """
     UPDATE jobsup_job SET worker = %s,
         started_at = COALESCE(started_at, statement_timestamp() - make_interval(secs => %s)),
         last_attempted_at = statement_timestamp() - make_interval(secs => %s)
-    WHERE id = %s AND claimed_by = %s AND status = 2
+    WHERE id = %s AND claimed_by = %s AND status = 2 AND worker = ''
     RETURNING CASE WHEN awaited THEN pg_notify('jobsup_done', id::text)::text END
 """
 
@@ -94,33 +118,64 @@ class PostgreSQL(Claims, Session):
     # Keeps claimers away, but neither others that look nor the end of a job that runs.
     hold = "FOR KEY SHARE"
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._dues = Dues()
+
     def insert(self, row: NewRow, *, notify: bool) -> tuple[int, datetime] | None:
+        asks = notify and self.may_wake
         sql = INSERT.format(
-            conflict="" if row.unique_key is None else "ON CONFLICT DO NOTHING",
-            notify=f", pg_notify('{CHANNEL}', '')::text" if notify else "",
+            conflict="" if row.unique_key is None else "ON CONFLICT DO NOTHING", notify=f", {WAKE}" if asks else ""
         )
         found = self.rows(sql, (*row, row.run_after))
+        if asks and found and found[0][2] is None:
+            self.learn_of_hush()
         return (found[0][0], found[0][1]) if found else None
 
     def insert_many(self, head: NewRow, arguments: Sequence[str]) -> tuple[list[int], datetime]:
         return copying.insert_many(self, head, arguments)
 
     def promote(self) -> int:
-        return self.run(PROMOTE)
+        pks = [pk for (pk,) in self.rows(PROMOTE, [self._dues.after(time.monotonic())])]
+        self.put_back(pks)
+        return len(pks)
 
     def next_due_s(self) -> float | None:
-        due_s: float | None = self.rows(NEXT_DUE)[0][0]
+        due_s: float | None
+        due_s, self.hushed_by_others = self._next_due(HUSHED)
         return due_s
+
+    def glance(self, queues: Sequence[str] | None) -> tuple[bool, float | None]:
+        ready, which = ("status = 0", ()) if queues is None else ("status = 0 AND queue = ANY(%s)", (list(queues),))
+        also = f"{HUSHED}, EXISTS (SELECT FROM jobsup_job WHERE {ready})"
+        due_s, self.hushed_by_others, found = self._next_due(also, which)
+        return found, due_s
+
+    def _next_due(self, also: str, params: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        """Return in how many seconds the next scheduled job is due, and what else is asked for."""
+        begun = time.monotonic()
+        after = self._dues.after(begun)
+        due_s, floor, *others = self.rows(NEXT_DUE.format(and_=also), (*params, after))[0]
+        self._dues.looked(floor, everything=after is None, begun=begun, now=time.monotonic())
+        return due_s, *others
 
     def load(self, pks: Sequence[int]) -> list[LoadedRow]:
         rows = self.rows(f"SELECT {LOADED} FROM jobsup_job WHERE id = ANY(%s::bigint[])", (list(pks),))  # noqa: S608
         return [LoadedRow._make(row) for row in rows]
 
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
-        data = json.dumps(  # without what is seldom there
-            [dict(zip(DONE + SELDOM if any(row[len(DONE) :]) else DONE, row, strict=False)) for row in rows]
-        )
-        return [Finished._make(row[:3]) for row in self.rows(FINISH, (data, run))]
+        if all(row.status == 3 and row.result is not None and not any(row[len(DONE) - 1 :]) for row in rows):
+            found = self.rows(FINISH_PLAIN, (rows[0].worker, *_columns(rows), run))
+        else:
+            data = json.dumps(  # without what is seldom there
+                [dict(zip(DONE + SELDOM if any(row[len(DONE) :]) else DONE, row, strict=False)) for row in rows]
+            )
+            found = self.rows(FINISH, (data, run))
+        return [Finished._make(row[:3]) for row in found]
+
+    def finish_last(self, run: int, row: FinishRow) -> bool:
+        data = json.dumps([dict(zip(DONE, row, strict=False))])
+        return bool(self.rows(FINISH_LAST, (data, run)))
 
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
         self.run(MARK, (worker, for_s, for_s, pk, run))
@@ -134,3 +189,23 @@ class PostgreSQL(Claims, Session):
 
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile))
+
+
+def _columns(rows: Sequence[FinishRow]) -> Iterator[str]:
+    """Yield the ids, attempts, results and times of plain ends as literals of arrays."""
+    for pick in _PLAIN:
+        yield "{" + ",".join([pick(row) for row in rows]) + "}"
+
+
+_PLAIN: tuple[Callable[[FinishRow], str], ...] = (
+    lambda row: str(row[0]),
+    lambda row: str(row[1]),
+    lambda row: _quoted(row[3] or ""),
+    lambda row: repr(row[5]),
+    lambda row: repr(row[6]),
+)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as an element of an array's literal."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
