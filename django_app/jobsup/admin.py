@@ -17,7 +17,7 @@ from django.utils.formats import date_format
 
 from jobsup.errors import TaskNotFound
 from jobsup.models import Schedule
-from jobsup.results import find_task
+from jobsup.registry import find_task
 from jobsup.schedules.declared import check_name
 from jobsup.schedules.overview import show
 from jobsup.schedules.rhythm import CATCH_UP, Rhythm, zone_of

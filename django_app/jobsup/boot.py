@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def make_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runner:
     """Return the runner of worker `number`; see `Runner` for the arguments."""
-    django.setup()
+    _set_up()
     from jobsup.runner import Runner
 
     return Runner(number, reports, run, verbosity)
@@ -21,7 +21,14 @@ def make_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runn
 
 def make_debugged_runner(number: int, reports: Reports, run: int, verbosity: int) -> Runner:
     """Do as `make_runner`, with the debugger for jobs that fail."""
-    django.setup()
+    _set_up()
     from jobsup.debugger import DebuggedRunner
 
     return DebuggedRunner(number, reports, run, verbosity)
+
+
+def _set_up() -> None:
+    django.setup()
+    from jobsup.sql import connecting
+
+    connecting.for_worker()

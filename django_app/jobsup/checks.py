@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from jobsup import conf, queues
 from jobsup.compat import TASKS_APPS
+from jobsup.text import summary
 
 
 @checks.register("jobsup")
@@ -27,6 +29,7 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
         messages.append(checks.Warning(str(error), id="jobsup.W001"))
     else:
         messages += [] if settings is None else _check_pools(settings)
+    messages += [] if settings is None else _check_task_modules(settings)
     messages += [
         checks.Warning(
             f"{app!r} is not in INSTALLED_APPS: the task signals are sent but nobody logs them",
@@ -36,6 +39,24 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
         for app in TASKS_APPS
         if not apps.is_installed(app)
     ]
+    return messages
+
+
+def _check_task_modules(settings: conf.Conf) -> list[checks.CheckMessage]:
+    """Look for the modules of tasks, without importing them."""
+    messages: list[checks.CheckMessage] = []
+    for name in settings.task_modules:
+        try:
+            found = find_spec(name)
+        except Exception as error:  # noqa: BLE001  # the package that it is in may do anything while it is imported
+            why = f": {summary(error)}"
+        else:
+            why = ""
+            if found is not None:
+                continue
+        messages.append(
+            checks.Error(f"JOBSUP['TASK_MODULES'] names {name!r}: there is no such module{why}", id="jobsup.E003")
+        )
     return messages
 
 

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from jobsup.queues import named
-from jobsup.results import find_task
+from jobsup.registry import find_task
 from jobsup.runner import Runner
 from jobsup.sql import LoadedRow
+from jobsup.text import printable
 from spawnpool.bounds import NO_BOUNDS, Bounds
 from spawnpool.pools import Pool
 
@@ -71,7 +72,7 @@ def post_mortem(row: LoadedRow) -> Iterator[None]:
     except Exception as error:
         own = _own(error, row.task)
         sys.stdout.write(f"\njob {row.id} {row.task}, attempt {row.attempt}, failed:\n")
-        sys.stdout.write("".join(traceback.format_exception(type(error), error, own)))
+        sys.stdout.write(printable("".join(traceback.format_exception(type(error), error, own))))
         sys.stdout.write("This is pdb where it was raised; q goes on, and the failure is recorded.\n")
         debugger = Debugger()
         debugger.reset()

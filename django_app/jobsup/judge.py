@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+from jobsup.errors import RowUnreadable
 from jobsup.models import Job
 from jobsup.options import options_of
 from jobsup.retries import (
@@ -18,7 +19,7 @@ from jobsup.retries import (
     Discard,
     Retry,
     Snooze,
-    function_at,
+    declared_at,
     is_named,
     names_in_line,
     seconds,
@@ -36,9 +37,12 @@ Judged = LoadedRow | Job
 
 @lru_cache(maxsize=1024)
 def policy_of(max_attempts: int | None, options: str | None) -> Policy:
-    """Return what a job's row says of trying it again."""
+    """Return what a job's row says of trying it again; where that cannot be read, nobody knows, and it is not."""
+    try:
+        given = options_of(options)
+    except RowUnreadable:
+        return Policy(max_attempts=1)
     kept = json.loads(options) if options else {}
-    given = options_of(options)
     return Policy(
         max_attempts,
         given.get("backoff", kept.get("backoff")),
@@ -120,7 +124,7 @@ class Judge:
 
 def _asked(backoff: str, result: Any, error: BaseException) -> float | None:
     """Return what a task's own function says."""
-    function = result.task.backoff if backoff == ASKS_ITS_DECLARATION else function_at(backoff)
+    function = result.task.backoff if backoff == ASKS_ITS_DECLARATION else declared_at(backoff)
     if not callable(function):
         raise TypeError("it is no function any more")
     answer = function(error, result)
@@ -143,7 +147,7 @@ def _is_named(kind: type[BaseException], names: Sequence[str]) -> bool:
         return True
     for name in set(names) - names_in_line(kind):
         try:
-            found = function_at(name)
+            found = declared_at(name)
         except BaseException as error:  # noqa: BLE001  # a module may raise anything while it is imported
             _log.warning("the exception %s cannot be found: %s", name, summary(error))
             continue

@@ -1,12 +1,16 @@
-"""Logging: which job a record belongs to, and a plain handler for projects that configure none."""
+"""Logging: which job a record belongs to, no text that steers a terminal, and a handler for projects without one."""
 
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.log import RequireDebugTrue
+
+from jobsup.compat import TASKS_LOGGER
+from jobsup.text import one_line, printable, traceback_text
 
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -21,12 +25,13 @@ class CurrentJob(NamedTuple):
 
 
 _current: CurrentJob | None = None
+_LINE = re.compile(r"\n(?=\S)")
 
 
 def set_current(job: CurrentJob | None) -> None:
     """Say which job the records from now on belong to."""
     global _current  # noqa: PLW0603  # a worker runs one job at a time, and its helper threads work for that one too
-    _current = job
+    _current = None if job is None else job._replace(task=one_line(job.task))
 
 
 def current() -> CurrentJob | None:
@@ -42,6 +47,32 @@ class JobFilter(logging.Filter):
         job = _current
         record.job_id, record.job_task, record.job_attempt = ("-", "-", "-") if job is None else job
         return True
+
+
+LOGGERS = ("jobsup.supervisor", "jobsup.worker", "spawnpool", TASKS_LOGGER)
+"""Who tells of jobs: their errors, and rows that anybody may have written."""
+
+
+class PlainFilter(logging.Filter):
+    """Has what comes from jobs and rows stand in a record as text that steers no terminal and begins no line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Make the arguments of a record plain, and the traceback that it is formatted with."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_plain, record.args))
+        if record.exc_info and record.exc_info[1] is not None and record.exc_text is None:
+            record.exc_text = printable(traceback_text(record.exc_info[1]))
+        return True
+
+
+_PLAIN = PlainFilter()
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, (str, BaseException)):
+        return value
+    text = str(value)
+    return text if text.isprintable() else _LINE.sub("\n    ", printable(text))
 
 
 def mute_unheard(name: str) -> None:
@@ -76,6 +107,8 @@ def set_up(verbosity: int) -> None:
     Args:
         verbosity: as Django's option of that name: 0 warnings only, 1 events, 2 and 3 everything.
     """
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_PLAIN)
     logger = logging.getLogger("jobsup")
     if logger.level == logging.NOTSET:
         logger.setLevel(LEVELS[verbosity])

@@ -211,9 +211,29 @@ def is_named(kind: type[BaseException], names: Iterable[str]) -> bool:
     return not names_in_line(kind).isdisjoint(names)
 
 
+_declared: set[str] = set()
+"""What the tasks of this process name in their options."""
+
+
+def declare_names(task: Any) -> None:
+    """Take note of what the options of a task name, so that a job's row may name it, too."""
+    if task.backoff is not None and isinstance(name := stored_backoff(task.backoff), str):
+        _declared.add(name)
+    for given in (task.retry_on, task.discard_on):
+        if given is not None:
+            _declared.update(stored_names(given))
+
+
 @lru_cache(maxsize=1024)
-def function_at(path: str) -> Any:
-    """Return what stands at a dotted path; raises whatever its import raises."""
+def declared_at(path: str) -> Any:
+    """Return what stands at a dotted path.
+
+    Raises:
+        LookupError: no task names it: a row alone can have nothing imported.
+        BaseException: whatever its import raises.
+    """
+    if path not in _declared:
+        raise LookupError(f"no task that this worker knows declares {path}")
     return resolve_name(path)
 
 

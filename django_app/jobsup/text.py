@@ -1,4 +1,8 @@
-"""Any exception as bounded text that every database accepts, and JSON in and out with the limits named."""
+"""The sanitiser: whatever comes from a job becomes text that every database takes and no terminal is steered by.
+
+`bounded` is for the database, which keeps what was said as far as it can; `printable` and `one_line` are for terminals
+and logs. JSON goes in and out with its limits named.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ TRACEBACK_CHARS_MAX = 20_000
 PAYLOAD_BYTES_MAX = 1 << 20
 """How long the arguments or the result of one job may be, as JSON: it is written and read with every job."""
 
+encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""What JSON knows as text; `json.dumps` with options makes an encoder for each call."""
+
 _FRAMES_MAX = 100
 
 
@@ -22,10 +29,32 @@ class PayloadError(ValueError):
 
 def bounded(text: str, chars_max: int = TRACEBACK_CHARS_MAX) -> str:
     """Return text without NUL and lone surrogates; of a long one the head and the tail, with what was left out said."""
-    if len(text) > chars_max:
-        half = chars_max // 2
-        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    head_and_tail = _cut(text, chars_max)
+    fit = head_and_tail.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    return fit if len(fit) == len(head_and_tail) else _cut(fit, chars_max)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    if len(text) <= chars_max:
+        return text
+    half = chars_max // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """Return text without what would steer a terminal or turn its letters around; the ends of lines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
+
+
+def one_line(text: str) -> str:
+    """Return text as `printable` does, with the ends of lines shown too: it can pass for no other line."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def class_path(error: BaseException | type[BaseException]) -> str:
@@ -35,12 +64,12 @@ def class_path(error: BaseException | type[BaseException]) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """Return an exception's class and message as one line of at most 200 characters."""
+    """Return an exception's class and the first line of its message, printable, at most 200 characters."""
     try:
-        lines = str(error).strip().splitlines()
+        lines = str(error)[:TRACEBACK_CHARS_MAX].strip().splitlines()
     except Exception:  # noqa: BLE001  # a hostile __str__
         lines = []
-    return bounded(": ".join([class_path(error), *lines[:1]]))[:200]
+    return one_line(": ".join([class_path(error), *lines[:1]]))[:200]
 
 
 def traceback_text(error: BaseException, *, without: Collection[str] = ()) -> str:
@@ -73,8 +102,10 @@ def dump(value: Any, what: str) -> str:
         PayloadError: too long, or not JSON (NaN and Infinity are not either).
         TypeError: of a type that JSON does not know.
     """
+    if value is None:
+        return "null"
     try:
-        text = json.dumps(normalize_json(value), allow_nan=False, separators=(",", ":"))
+        text = encode(normalize_json(value))
     except RecursionError:
         raise PayloadError(f"{what} cannot be stored: it contains itself or is nested too deeply") from None
     except TypeError as error:

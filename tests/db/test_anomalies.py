@@ -5,7 +5,8 @@ Whatever the n, the end is the same as without the fault: nothing is lost, nothi
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,11 @@ from django.db import OperationalError, connections
 
 from jobsup import runs
 from jobsup.hygiene import drop
-from jobsup.models import FailedAttempt, Job, Status
+from jobsup.models import FailedAttempt, Job, Schedule, Status
+from jobsup.schedules.ticking import Ticking
 from jobsup.store import Store
 from tests import databases
-from tests.db.rows import begin, failure, loss, put, silent_for, success
+from tests.db.rows import NO_ARGUMENTS, begin, failure, loss, new_row, put, silent_for, success
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +57,10 @@ class World:
         """Account for a death."""
         self.store.lost(self.run, [loss(pk) for pk in self.pks[:2]])
 
+    def cancel(self) -> None:
+        """Cancel one that waits and one that runs."""
+        self.store.cancel(self.pks[2:])
+
     def recover(self) -> None:
         """Take over from a silent run."""
         runs.recover(self.store, self.other, "mine")
@@ -64,11 +70,12 @@ class World:
         jobs = Job.objects.using(self.store.alias).order_by("id").values_list("status", "attempt", "result")
         told = FailedAttempt.objects.using(self.store.alias).order_by("job", "attempt")
         first = self.pks[0]
-        return [*jobs, *((job - first, attempt) for job, attempt in told.values_list("job", "attempt"))]
+        asked = Job.objects.using(self.store.alias).filter(cancel_asked_at=None).count()
+        return [*jobs, asked, *((job - first, attempt) for job, attempt in told.values_list("job", "attempt"))]
 
 
 OPERATIONS: dict[str, Callable[[World], None]] = {
-    name: getattr(World, name) for name in ("release", "claim", "finish", "fail", "lose", "recover")
+    name: getattr(World, name) for name in ("release", "claim", "finish", "fail", "lose", "cancel", "recover")
 }
 
 
@@ -130,3 +137,38 @@ def test_f49_an_enqueue_is_there_whole_or_not_at_all(alias: str, done: bool) -> 
         put(world.store)
     statuses = list(Job.objects.using(alias).order_by("id").values_list("status", flat=True))
     assert statuses == [Status.RUNNING] * 3 + [Status.READY] * (2 if done else 1)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["refused", "answer lost"])
+def test_f49_many_jobs_are_there_all_or_none(alias: str, done: bool) -> None:  # noqa: FBT001
+    """Whichever statement fails on the way."""
+    for number in range(1, STATEMENTS_MAX):
+        world, failed = World(alias), False
+        with fault_at(alias, number, done=done) as seen:
+            try:
+                world.store.enqueue_many(new_row(), [[NO_ARGUMENTS] * 3] * 2, lambda *_batch: None)
+            except OperationalError:
+                failed = True
+        drop(connections[alias])
+        assert Job.objects.using(alias).count() - len(world.pks) == (0 if failed else 6), (number, seen)
+        if not failed:
+            return
+    pytest.fail(f"it needs more than {STATEMENTS_MAX} statements")
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["refused", "answer lost"])
+def test_f49_a_moment_of_a_schedule_is_enqueued_once(hourly: Store, done: bool) -> None:  # noqa: FBT001
+    """Whichever statement fails on the way, and whoever looks after that."""
+    alias = hourly.alias
+    Ticking(hourly, told=True).turn()
+    for number in range(1, STATEMENTS_MAX):
+        Job.objects.using(alias).all().delete()
+        Schedule.objects.using(alias).update(next_at=hourly.sql.now() - timedelta(minutes=1))
+        with fault_at(alias, number, done=done) as seen, suppress(OperationalError):
+            Ticking(hourly, told=True).turn()
+        drop(connections[alias])
+        Ticking(hourly, told=True).turn()
+        assert Job.objects.using(alias).filter(schedule="hourly").count() == 1, (number, seen)
+        if len(seen) < number:
+            return
+    pytest.fail(f"it needs more than {STATEMENTS_MAX} statements")

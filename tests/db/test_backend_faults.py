@@ -8,15 +8,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.test import override_settings
 
 from jobsup.compat import TaskResultDoesNotExist, TaskResultStatus, task_started
 from jobsup.models import Status
+from jobsup.registry import import_tasks
 from jobsup.text import TRACEBACK_CHARS_MAX
 from tests.db import misfits
 from tests.db.rows import failures_of, put, row
 from tests.testapp import nasty, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.db.bench import Bench
 
 FAILED = TaskResultStatus.FAILED
@@ -145,10 +149,15 @@ def test_f24_f25_results_are_json_as_arguments_are(bench: Bench, name: str, valu
 
 
 @pytest.fixture
-def _broken_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def _broken_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
     for name, text in (("raises", "1 / 0"), ("leaves", "raise SystemExit"), ("typo", "def")):
         (tmp_path / f"broken_{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
+    modules = ["broken_raises", "broken_leaves", "broken_typo"]
+    with override_settings(JOBSUP={"TASK_MODULES": modules}):
+        assert list(import_tasks()) == modules
+        yield
+    import_tasks()
 
 
 @pytest.mark.usefixtures("_broken_module")

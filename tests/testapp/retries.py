@@ -57,6 +57,10 @@ def plain(context: TaskContext[Any, Any], attempt: int, name: str = "value") -> 
     return _raise_until(context, attempt, name)
 
 
+ASKED = [plain.using(backoff=function) for function in (by_attempt, nonsense)]
+"""What `using` names elsewhere is declared here, where workers see it."""
+
+
 @task(takes_context=True, max_attempts=4, backoff=Backoff(base=SHORT_S, factor=1.5, max=1, jitter=0.5))
 def growing(context: TaskContext[Any, Any], attempt: int, name: str = "value") -> int:
     """Declare delays that grow."""

@@ -132,7 +132,7 @@ def lost(options: dict[str, Any], kind: type[BaseException], **changes: Any) -> 
 
 def test_a_supervisor_judges_without_importing_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function is asked in workers only; the default stands in for it."""
-    monkeypatch.setattr(judge_module, "function_at", None)
+    monkeypatch.setattr(judge_module, "declared_at", None)
     assert lost({}, WorkerLost) == 1
     assert lost({"backoff": by_error}, WorkerLost, attempt=2) == 2
     assert lost({"backoff": lambda _error, _result: 9}, WorkerLost, attempt=2) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 
@@ -29,6 +30,36 @@ def marked() -> logging.LogRecord:
     record = logging.LogRecord("any", logging.INFO, __file__, 1, "text", None, None)
     assert logs.JobFilter().filter(record)
     return record
+
+
+def test_p12_no_record_steers_a_terminal_or_begins_a_line_of_its_own() -> None:
+    """Neither by what it tells of a job or a row, nor by the traceback below it."""
+    hostile = "\x1b[2J\r\u202e\n2026-01-01 INFO stopped\n  a stack"
+    try:
+        raise ValueError(hostile)  # noqa: TRY301  # that is all it is to do
+    except ValueError:
+        record = logging.LogRecord(
+            "any", 40, __file__, 1, "job %d %s: %s", (7, hostile, sys.exc_info()[1]), sys.exc_info()
+        )
+    assert logs.PlainFilter().filter(record)
+    text = logging.Formatter("%(message)s").format(record)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    told, _, stack = text.partition("Traceback")
+    assert "ValueError" in stack
+    assert told.splitlines()[:3] == [
+        r"job 7 \x1b[2J\r\u202e",
+        "    2026-01-01 INFO stopped",
+        r"  a stack: \x1b[2J\r\u202e",
+    ]
+
+
+def test_p12_a_job_s_name_steers_no_terminal_either() -> None:
+    """A row may say anything."""
+    logs.set_current(logs.CurrentJob(7, "demo\n\x1b", 2))
+    try:
+        assert marked().job_task == r"demo\n\x1b"  # type: ignore[attr-defined]
+    finally:
+        logs.set_current(None)
 
 
 def test_a_record_names_the_job_that_it_belongs_to() -> None:

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsup.text import PAYLOAD_BYTES_MAX, PayloadError, bounded, class_path, dump, traceback_text
+from jobsup.text import (
+    PAYLOAD_BYTES_MAX,
+    PayloadError,
+    bounded,
+    class_path,
+    dump,
+    one_line,
+    printable,
+    summary,
+    traceback_text,
+)
 
 WORDS_CHARS_MAX = 60  # "... n characters left out ..." between head and tail
 
@@ -49,6 +59,26 @@ def test_f23_long_text_keeps_head_and_tail(text: str, limit: int) -> None:
 def test_p12_nul_and_surrogates_can_still_be_read() -> None:
     """They are shown as escapes."""
     assert bounded("a\0b\ud800c\u00e9") == "a\\x00b\\ud800c\u00e9"
+
+
+STEERING = "\x1b[2J\r\x07\x9b31m\u202egnp\u2066\u200b\x00\ud800\u2028"
+"""Clears a screen, rings, turns letters around, hides: what a terminal does with it is up to whoever wrote it."""
+
+
+@given(st.text(st.characters() | st.sampled_from(STEERING), max_size=300))
+def test_p12_nothing_steers_a_terminal(text: str) -> None:
+    """What is shown is printable, and can be written; what was printable is as it was."""
+    for shown, kept in ((printable(text), "\n\t"), (one_line(text), "")):
+        assert all(char.isprintable() or char in kept for char in shown)
+        shown.encode()
+    assert one_line("Grüße, 世界 🎉") == "Grüße, 世界 🎉"
+
+
+def test_p12_what_would_steer_a_terminal_can_still_be_read() -> None:
+    """As an escape; a line that begins within the text is not taken for one of its own."""
+    assert printable("a\x1b[31m\r\u202e\tb\n") == "a\\x1b[31m\\r\\u202e\tb\n"
+    assert one_line("a\n2026-01-01 INFO stopped") == "a\\n2026-01-01 INFO stopped"
+    assert summary(ValueError(f"{STEERING}\nsecond")).isprintable()
 
 
 def test_a_class_is_named_by_its_path() -> None:

@@ -48,7 +48,7 @@ def _running(desk: Desk) -> Iterator[dict[str, Any]]:
 def _supervisor(
     run: Mapping[str, Any], status: Mapping[str, Any] | None, running: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    told = {name: run[name] for name in ("run", "name", "node", "pid", "state", "silent_s", "started_at")}
+    told = {name: run[name] for name in ("run", "name", "node", "pid", "state", "protocol", "silent_s", "started_at")}
     told["silent"] = run["silent_s"] > run["lease_s"]
     told["claimed"] = sum(job["claimed_by"] == run["run"] for job in running)
     told["workers"] = None if status is None else len(status["workers"])

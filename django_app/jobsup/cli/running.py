@@ -21,7 +21,7 @@ from jobsup.compat import InvalidTask
 from jobsup.errors import JobsupError, TaskNotFound
 from jobsup.models import Status
 from jobsup.queries import OPEN, story
-from jobsup.results import find_task
+from jobsup.registry import find_task
 from jobsup.store import Store
 
 _NAMED = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)

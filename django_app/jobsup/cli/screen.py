@@ -23,6 +23,7 @@ from rich.text import Text
 
 from jobsup import text as words
 from jobsup.cli.filters import WRONG_USAGE
+from jobsup.text import printable
 
 _BLANKS = re.compile(r" +\n")
 WIDE = 10_000
@@ -192,13 +193,6 @@ def number(count: int, *, more: bool = False) -> str:
 def jobs(count: int, *, more: bool = False) -> str:
     """Return so many jobs in words."""
     return f"{number(count, more=more)} job{'s' * (count != 1)}"
-
-
-def printable(text: str) -> str:
-    """Return text without what would steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from jobsup.cli.filters import job_id
 from jobsup.cli.screen import duration, moment
 from jobsup.models import Status
 from jobsup.queries import story
+from jobsup.text import one_line
 
 INDENT = "    "
 
@@ -48,11 +49,11 @@ def lines(job: Mapping[str, Any], now: datetime) -> Iterator[str]:
         job: the story.
         now: the database's clock.
     """
-    yield f"job {job['id']} {job['task']}: {job['status']}"
+    yield f"job {job['id']} {one_line(job['task'])}: {job['status']}"
     facts = dict(_facts(job, now))
     width = max(map(len, facts)) + 1
     for name, value in facts.items():
-        yield f"{INDENT}{name + ':':<{width}} {value}"
+        yield f"{INDENT}{name + ':':<{width}} {one_line(value)}"
     for attempt in job["attempts"]:
         yield from _attempt(attempt, job["uncounted"])
 
@@ -75,7 +76,8 @@ def _wanted(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "queue", job["queue"] + (f" (backend {job['backend']})" if job["backend"] != "default" else "")
     yield "priority", str(job["priority"])
     if job["options"]:
-        yield "options", ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(job["options"].items()))
+        options = job["options"] if isinstance(job["options"], Mapping) else {"unreadable": job["options"]}
+        yield "options", ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(options.items()))
     yield "attempts", _attempts_words(job)
     if job["schedule"] is not None:
         yield "schedule", f"{job['schedule']}, for {moment(job['tick_at'])}"
@@ -100,7 +102,12 @@ def _times(job: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
         yield "finished", _when(job["finished_at"], now)
 
 
-def _call(arguments: Mapping[str, Any]) -> str:
+def _call(arguments: Any) -> str:
+    match arguments:
+        case {"args": list(), "kwargs": dict()}:
+            pass
+        case _:  # somebody has changed them by hand
+            return f"{json.dumps(arguments, ensure_ascii=False)}, which are none"
     given = [json.dumps(value, ensure_ascii=False) for value in arguments["args"]]
     given += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments["kwargs"].items()]
     return f"({', '.join(given)})"
