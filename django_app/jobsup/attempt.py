@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from asgiref.sync import iscoroutinefunction
@@ -15,28 +17,32 @@ from django.utils import timezone
 from jobsup import logs
 from jobsup.aio import WorkerLoop
 from jobsup.compat import Task, TaskError, TaskResultStatus, task_finished, task_started
-from jobsup.context import SayReady, context_of, say_ready
+from jobsup.context import SayReady, context_of, said_once, say_ready
 from jobsup.errors import JobCancelled, JobInterrupted
+from jobsup.exactly_once import ExactlyOnce
 from jobsup.interrupts import Interrupts
 from jobsup.judge import Judge
 from jobsup.models import FailedAttempt, Status
-from jobsup.results import result_of, task_of
+from jobsup.results import arguments_of, result_of, task_of
 from jobsup.sql import FinishRow, LoadedRow
 from jobsup.store import Failure, Outcome
-from jobsup.telling import tell_ended, tell_finished
+from jobsup.telling import is_heard, tell_ended, tell_finished
 from jobsup.text import class_path, dump, summary, traceback_text
 from jobsup.verdicts import Verdict
+from spawnpool.errors import LaneLost, SourceUnavailable
 from spawnpool.worker import Worker
 
 
 class Ending(NamedTuple):
-    """How an attempt ended."""
+    """How an attempt ended; `outcome` is None if the job is somebody else's by now."""
 
-    outcome: Outcome
-    recorded: Callable[[], None]
-    """What to do once the outcome is recorded."""
+    outcome: Outcome | None
+    recorded: Callable[[], None] | None
+    """What to do once the outcome is recorded; None for nothing."""
     error: BaseException | None = None
     """What it ended by, if it failed."""
+    committed: bool = False
+    """Whether the outcome is recorded already, by the job's own transaction."""
 
 
 Around = Callable[[LoadedRow], AbstractContextManager[object]]
@@ -51,10 +57,11 @@ def nothing_around(_row: LoadedRow) -> AbstractContextManager[object]:
 
 
 class Attempts:
-    """Runs the attempts of one process, one at a time; writes nothing to the database.
+    """Runs the attempts of one process, one at a time; writes nothing to the database but the ends of atomic jobs.
 
     Args:
         worker: who runs them, for the record.
+        exactly_once: runs those of atomic jobs.
         interrupts: how a job that runs here is interrupted.
         around: what each job's function is called in.
         say_ready: how a job's word that it has begun well is written down.
@@ -64,6 +71,7 @@ class Attempts:
     def __init__(
         self,
         worker: str,
+        exactly_once: ExactlyOnce,
         interrupts: Interrupts,
         around: Around = nothing_around,
         say_ready: SayReady = say_ready,
@@ -72,10 +80,12 @@ class Attempts:
         self._judge = Judge(crash_attempts)
         self._say_ready = say_ready
         self._worker, self._interrupts, self._around = worker, interrupts, around
+        self._exactly_once = exactly_once
         self.loop = WorkerLoop()
         """Where coroutines run."""
         self._senders: dict[str, type] = {}  # of signals, by backend
-        self._without = (__file__, *map(inspect.getfile, (Task, WorkerLoop, Interrupts)))  # no traceback need show them
+        # What no traceback need show.
+        self._without = (__file__, *map(inspect.getfile, (Task, WorkerLoop, Interrupts, ExactlyOnce)))
         self._log = logging.getLogger("jobsup.worker")
 
     def run(self, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Ending:
@@ -83,32 +93,75 @@ class Attempts:
         result, outer = None, logs.current()
         logs.set_current(logs.CurrentJob(row.id, row.task, row.attempt))
         try:
-            now = timezone.now()
             task = task_of(row)
-            row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
             sender = self._sender(task)
-            result = result_of(task, row, failures)
+            told, atomic = is_heard(task_started), bool(getattr(task, "atomic", None))
+            if told or atomic or task.takes_context or failures or is_heard(task_finished):
+                row, result = self._begun(task, row, failures)  # else nobody looks at it
             if row.cancel_asked_at is not None:
                 _cancelled("before it began")
-            self._tell_started(sender, result)
-            context: list[Any] = [context_of(result, row, self._say_ready)] if task.takes_context else []
-            call = task.call
-            if iscoroutinefunction(task.func):
-                call = self.loop.to_sync(self._interrupts.cancellable(task.func))
+            if told:
+                self._tell_started(sender, result)
+            call = self._call(task, row, result)
+            if atomic:
+                return self._run_atomic(row, result, call)
+            payload = call()
+        except (SourceUnavailable, LaneLost):  # no job's: nobody can say how this one ended, or whether it began
+            raise
+        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
+            if result is None:
+                with suppress(Exception):  # of no task there is none
+                    row, result = self._begun(task_of(row), row, failures)
+            return self._failed(row, result, error)
+        finally:
+            logs.set_current(outer)
+        return self._succeeded(row, result, payload)
+
+    def _call(self, task: Any, row: LoadedRow, result: Any) -> Callable[[], str]:
+        """Return what calls the function of a job, as often as it is called itself, and returns its result as JSON."""
+        say_ready = said_once(self._say_ready) if getattr(task, "atomic", None) else self._say_ready
+        context: list[Any] = [context_of(result, row, say_ready)] if task.takes_context else []
+        args, kwargs = (result.args, result.kwargs) if result is not None else arguments_of(row.id, row.arguments)
+        function = task.func
+        if _is_coroutine_function(task.func):
+            function = self.loop.to_sync(self._interrupts.cancellable(task.func))
+
+        def call() -> str:
             with self._around(row):
                 try:
                     self._interrupts.open()
-                    value = call(*context, *result.args, **result.kwargs)
+                    value = function(*context, *args, **kwargs)
                 finally:
                     self._interrupts.close()
             payload = dump(value, "the result")
             if self._interrupts.cancelled:
                 _cancelled("while it was running; it returned after that")
-        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the job's failure too
-            return self._failed(row, result, error)
-        finally:
-            logs.set_current(outer)
-        return self._succeeded(row, result, payload)
+            return payload
+
+        return call
+
+    def _run_atomic(self, row: LoadedRow, result: Any, call: Callable[[], str]) -> Ending:
+        """Run a job whose writes are committed together with its end; no interruption comes between the two."""
+        began_at, payload = time.monotonic(), ""
+
+        def work() -> FinishRow:
+            nonlocal payload
+            payload = call()
+            took_s = time.monotonic() - began_at
+            return FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, took_s, 0.0, 0.0)
+
+        if self._exactly_once.perform(row, work, lambda: not self._interrupts.asked_to_end()):
+            return self._succeeded(row, result, payload)._replace(committed=True)
+        self._log.warning(
+            "late result refused: attempt %d of job %d is owned by somebody else by now", row.attempt, row.id
+        )
+        return Ending(None, None)
+
+    def _begun(self, task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> tuple[LoadedRow, Any]:
+        """Return a job as it stands now that it begins, and its result."""
+        now = timezone.now()
+        row = row._replace(worker=self._worker, last_attempted_at=now, started_at=row.started_at or now)
+        return row, result_of(task, row, failures)
 
     def _tell_started(self, sender: type, result: Any) -> None:
         try:
@@ -129,6 +182,8 @@ class Attempts:
 
     def _succeeded(self, row: LoadedRow, result: Any, payload: str) -> Ending:
         outcome = Outcome(FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, 0.0, 0.0, 0.0))
+        if result is None:
+            return Ending(outcome, None)
 
         def recorded() -> None:
             object.__setattr__(result, "_return_value", None if payload == "null" else json.loads(payload))
@@ -180,6 +235,11 @@ class Attempts:
             self._log.info("job %d %s is snoozed for %g s", row.id, row.task, verdict.delay_s)
 
         return Ending(Outcome(finish), recorded)
+
+
+@lru_cache(maxsize=1024)
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    return bool(iscoroutinefunction(function))
 
 
 def _cancelled(when: str) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from django.db import transaction
 
-from jobsup.compat import TASKS_LOGGER, TaskResultDoesNotExist, log_task_enqueued, task_enqueued
+from jobsup.compat import TaskResultDoesNotExist, task_enqueued
 from jobsup.results import new_result, result_of, task_of
-from jobsup.text import PAYLOAD_BYTES_MAX, dump
+from jobsup.telling import is_heard
+from jobsup.text import PAYLOAD_BYTES_MAX, dump, encode
 
 if TYPE_CHECKING:
     from jobsup.backend import JobsupBackend
@@ -25,7 +24,6 @@ LOADED_TOGETHER = 500
 """How many results are loaded by one statement."""
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class Jobs(Sequence[Any]):
@@ -82,7 +80,7 @@ def enqueue_many(backend: JobsupBackend, task: Any, calls: Iterable[Any]) -> Job
     """
     backend.validate_task(task)
     pks = array("q")
-    listening = _somebody_listens()
+    listening = is_heard(task_enqueued)
 
     def inserted(batch: Sequence[str], new: Sequence[int], enqueued_at: datetime) -> None:
         pks.extend(new)
@@ -145,16 +143,9 @@ def _arguments(path: str, index: int, call: Any) -> str:
     # What JSON knows as it is need not be walked through: that doubles the pace.
     if _PLAIN.issuperset(map(type, args)) and _PLAIN.issuperset(map(type, kwargs.values())):
         try:
-            text = f'{{"args":{_encode(args)},"kwargs":{_encode(kwargs)}}}'
+            text = f'{{"args":{encode(args)},"kwargs":{encode(kwargs)}}}'
         except ValueError:
             text = ""  # told below
         if 0 < len(text) <= PAYLOAD_BYTES_MAX:
             return text
     return dump({"args": args, "kwargs": kwargs}, what)
-
-
-def _somebody_listens() -> bool:
-    """Tell whether anybody wants to hear of each job: not so Django's own receiver if what it logs goes nowhere."""
-    if logging.getLogger(TASKS_LOGGER).isEnabledFor(logging.DEBUG):
-        return True
-    return any(key[0] != id(log_task_enqueued) for key, *_ in task_enqueued.receivers)

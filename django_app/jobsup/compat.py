@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-    from django.tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
+    from django.tasks.signals import (
+        log_task_enqueued,
+        log_task_finished,
+        log_task_started,
+        task_enqueued,
+        task_finished,
+        task_started,
+    )
     from django.utils.json import normalize_json
 else:
     try:
@@ -26,7 +33,14 @@ else:
         from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
         from django_tasks.exceptions import InvalidTaskError as InvalidTask
         from django_tasks.exceptions import TaskResultDoesNotExist
-        from django_tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
+        from django_tasks.signals import (
+            log_task_enqueued,
+            log_task_finished,
+            log_task_started,
+            task_enqueued,
+            task_finished,
+            task_started,
+        )
         from django_tasks.utils import normalize_json
 
         TASKS_APPS = ("django_tasks",)
@@ -35,7 +49,14 @@ else:
         from django.tasks.backends.base import BaseTaskBackend
         from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
         from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-        from django.tasks.signals import log_task_enqueued, task_enqueued, task_finished, task_started
+        from django.tasks.signals import (
+            log_task_enqueued,
+            log_task_finished,
+            log_task_started,
+            task_enqueued,
+            task_finished,
+            task_started,
+        )
         from django.utils.json import normalize_json
 
         TASKS_APPS = ()
@@ -53,6 +74,8 @@ __all__ = [
     "TaskResultDoesNotExist",
     "TaskResultStatus",
     "log_task_enqueued",
+    "log_task_finished",
+    "log_task_started",
     "normalize_json",
     "task_backends",
     "task_enqueued",

@@ -17,6 +17,17 @@ class TaskNotFound(JobsupError):
     """The path of a job leads to no task."""
 
 
+class TransactionBroken(JobsupError):
+    """What an atomic job wrote cannot be committed together with its end."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the transaction of the job cannot be committed: {why}")
+
+
+class RowUnreadable(JobsupError):
+    """What stands in a job's row is nothing that jobsup wrote: somebody has changed it by hand."""
+
+
 class AlreadyEnqueued(JobsupError):
     """There is a job with this unique key already.
 

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any, NamedTuple
 
+from asgiref.sync import iscoroutinefunction
+from django.apps import apps
+from django.db import connections
+
+from jobsup import homes
 from jobsup.conf import MEMORY_MAX, WEEK_S, number, size
+from jobsup.errors import RowUnreadable
 from jobsup.retries import ASKS_ITS_DECLARATION, read_backoff, stored_backoff, stored_names
 from jobsup.schedules.declared import schedules_of
 
@@ -25,6 +31,12 @@ def _attempts(value: Any) -> int:
 def _unique(value: Any) -> Any:
     if not isinstance(value, bool) and not callable(value) and (not isinstance(value, str) or not value):
         raise TypeError("expected True, a text that is not empty, or a callable that returns the key")
+    return value
+
+
+def _atomic(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("expected True or False")
     return value
 
 
@@ -63,6 +75,7 @@ OPTIONS: dict[str, Option] = {
     "unique": Option(_unique, kept=False),
     "unique_while": Option(_one_of("pending", "running"), kept=False),
     "on_conflict": Option(_one_of("return", "raise", "replace"), kept=False),
+    "atomic": Option(_atomic, kept=False),
     "schedule": Option(schedules_of, kept=False),
 }
 """Every option by its name. 0 stands for no limit where the setting has one."""
@@ -85,6 +98,26 @@ def check(task: Any) -> None:
     retried, discarded = (stored_names(getattr(task, name, None) or ()) for name in ("retry_on", "discard_on"))
     if both := sorted({*retried} & {*discarded}):
         raise ValueError(f"retry_on and discard_on both name {', '.join(both)}: it can be in one of them only.")
+    if getattr(task, "atomic", None) is True:
+        _check_atomic(task)
+
+
+def _check_atomic(task: Any) -> None:
+    """Refuse what no transaction can be put around; of the database as far as that is known without asking it."""
+    if iscoroutinefunction(task.func):
+        raise ValueError(
+            "atomic is True on a coroutine function, and Django has no transactions in asynchronous code: "
+            "make it a plain function, or leave atomic out."
+        )
+    if not apps.models_ready:
+        return
+    connection = connections[homes.of(task.backend)]
+    asks = connection.vendor == "mysql" and connection.connection is None
+    if not asks and not connection.features.supports_transactions:
+        raise ValueError(
+            f"atomic is True, and the database {connection.alias!r} has no transactions: "
+            "have the jobs in one that has (on MariaDB and MySQL: tables of InnoDB), or leave atomic out."
+        )
 
 
 def text_of(task: Any) -> str | None:
@@ -96,13 +129,24 @@ def text_of(task: Any) -> str | None:
 
 
 def options_of(text: str | None) -> dict[str, Any]:
-    """Return the task options that a job's row keeps; what it leaves to the declaration is not there."""
-    kept: dict[str, Any] = dict.fromkeys(KEPT) | (json.loads(text) if text else {})
-    return {
-        name: OPTIONS[name].read(value) if name in OPTIONS and value is not None else value
-        for name, value in kept.items()
-        if value != ASKS_ITS_DECLARATION
-    }
+    """Return the task options that a job's row keeps; what it leaves to the declaration is not there.
+
+    Raises:
+        RowUnreadable: it does not keep what `text_of` wrote.
+    """
+    try:
+        kept: dict[str, Any] = dict.fromkeys(KEPT) | (json.loads(text) if text else {})
+        return {name: _read(name, value) for name, value in kept.items() if value != ASKS_ITS_DECLARATION}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowUnreadable(f"the options in its row cannot be read: {error}") from None
+
+
+def _read(name: str, kept: Any) -> Any:
+    if name not in OPTIONS or kept is None:
+        return kept
+    value = OPTIONS[name].read(kept)
+    OPTIONS[name].check(value)
+    return value
 
 
 def keep_s_of(task: Any) -> int | None:

@@ -13,14 +13,14 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.utils.module_loading import import_string
 
 from jobsup import options
-from jobsup.compat import Task, TaskError, TaskResult, TaskResultDoesNotExist, TaskResultStatus
-from jobsup.errors import JobCancelled, TaskNotFound
+from jobsup.compat import TaskError, TaskResult, TaskResultDoesNotExist, TaskResultStatus
+from jobsup.errors import JobCancelled, RowUnreadable
 from jobsup.models import FailedAttempt, Status
+from jobsup.registry import find_task
 from jobsup.sql import LoadedRow
-from jobsup.text import class_path
+from jobsup.text import class_path, summary
 from jobsup.waiting import Until, Waited, check, seconds, wait
 
 _SHOWN = {
@@ -113,30 +113,21 @@ class JobsupResult(TaskResult):  # type: ignore[type-arg,misc,unused-ignore]
         return await sync_to_async(self.cancel)()
 
 
-@lru_cache(maxsize=1024)
-def find_task(path: str) -> Any:
-    """Return the task at a dotted path.
-
-    Raises:
-        TaskNotFound: there is none, or its module cannot be imported.
-    """
-    try:
-        found = import_string(path)
-    except (Exception, SystemExit) as error:  # the module may do anything while it is imported
-        raise TaskNotFound(f"no task {path}: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Task):
-        raise TaskNotFound(f"no task {path}: what stands there is no task; was the decorator @task removed?")
-    return found
-
-
 def task_of(row: LoadedRow) -> Any:
     """Return the task of a job as it was enqueued, with that job's own options.
 
     Raises:
         TaskNotFound: the path leads to no task.
     """
-    task = find_task(row.task)
-    own = (row.priority, row.queue, row.run_after, row.backend, row.max_attempts, row.options)
+    return _task_like(
+        row.task, row.priority, row.queue, row.run_after, row.backend, row.max_attempts, row.options
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _task_like(path: str, *own: Any) -> Any:
+    """Return the task at a path with these options: priority, queue, run_after, backend, max_attempts, and the rest."""
+    task = find_task(path)
     declared = (
         task.priority, task.queue_name, task.run_after, task.backend, getattr(task, "max_attempts", None),
         options.text_of(task),
@@ -148,7 +139,7 @@ def task_of(row: LoadedRow) -> Any:
     for field in fields(task):
         object.__setattr__(copy, field.name, getattr(task, field.name))
     names = ("priority", "queue_name", "run_after", "backend", "max_attempts")
-    for name, value in [*zip(names, own[:-1], strict=True), *options.options_of(row.options).items()]:
+    for name, value in [*zip(names, own[:-1], strict=True), *options.options_of(own[-1]).items()]:
         if hasattr(task, name):
             object.__setattr__(copy, name, value)
     return copy
@@ -161,6 +152,8 @@ def new_result(task: Any, pk: int, enqueued_at: datetime, arguments: str) -> Any
 
 def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> Any:
     """Return the result of a job as it stands."""
+    if row.status not in Status.values:
+        raise RowUnreadable(f"the status in the row of job {row.id} is {row.status}: there is none such")
     status = _SHOWN.get(Status(row.status))
     begun = bool(row.worker) and not (failures and failures[-1].attempt == row.attempt)
     if status is None:  # owned by a supervisor: RUNNING as soon as a worker is known to have begun
@@ -186,13 +179,36 @@ def result_of(task: Any, row: LoadedRow, failures: Sequence[FailedAttempt]) -> A
         worker_ids=[failure.worker for failure in failures] + [row.worker] * begun,
         ready_message=row.ready_message,
     )
-    if row.result is not None:
-        object.__setattr__(result, "_return_value", json.loads(row.result))
+    if row.result is not None and row.status == Status.SUCCESSFUL:
+        try:
+            object.__setattr__(result, "_return_value", json.loads(row.result))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RowUnreadable(f"the result in the row of job {row.id} cannot be read: {error}") from None
     return result
 
 
+def arguments_of(pk: int, text: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a job, by position and by name.
+
+    Args:
+        pk: the job, for the error.
+        text: JSON, as in its row.
+
+    Raises:
+        RowUnreadable: that is not what stands there.
+    """
+    try:
+        given = json.loads(text)
+        args, kwargs = given["args"], given["kwargs"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise RowUnreadable(f"the arguments in the row of job {pk} cannot be read: {summary(error)}") from None
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise RowUnreadable(f'the arguments in the row of job {pk} are not {{"args": [...], "kwargs": {{...}}}}')
+    return args, kwargs
+
+
 def _result(task: Any, pk: int, status: TaskResultStatus, arguments: str, backend: str, **times: Any) -> Any:
-    given = json.loads(arguments)
+    args, kwargs = arguments_of(pk, arguments)
     empty: dict[str, Any] = {
         "started_at": None,
         "last_attempted_at": None,
@@ -201,6 +217,6 @@ def _result(task: Any, pk: int, status: TaskResultStatus, arguments: str, backen
         "worker_ids": [],
     }
     return JobsupResult(
-        task=task, id=str(pk), status=status, args=given["args"], kwargs=given["kwargs"], backend=backend,
+        task=task, id=str(pk), status=status, args=args, kwargs=kwargs, backend=backend,
         **(empty | times),
     )  # fmt: skip

@@ -7,41 +7,36 @@ workers x aliases (and one more per worker while its recorder's helper thread wr
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from django.apps import apps
 from django.db import DatabaseError, InterfaceError, connections
-from django.utils.module_loading import module_has_submodule
 
-from jobsup import conf, logs, queues, sqlalchemy
+from jobsup import conf, homes, logs, queues, spoiled, sqlalchemy
 from jobsup.attempt import Around, Attempts, Ending, nothing_around
 from jobsup.compat import TASKS_LOGGER
+from jobsup.exactly_once import ExactlyOnce
 from jobsup.hygiene import Hygiene, check_connections
 from jobsup.interrupts import Interrupts, listen
 from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
+from jobsup.registry import import_tasks
 from jobsup.schedules.sync import Sync
 from jobsup.sql import LoadedRow
 from jobsup.store import Store
-from jobsup.text import summary
+from jobsup.text import bounded, one_line, printable, traceback_text
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.pools import Pool
 
 if TYPE_CHECKING:
     from spawnpool.source import Reports
-
-TASKS_MODULE = "tasks"
-"""Where the tasks of an app usually are; a task elsewhere is imported with its first job."""
 
 
 class Runner:
@@ -62,19 +57,23 @@ class Runner:
         logs.mute_unheard(TASKS_LOGGER)
         self._conf = conf.load()
         self._run = run
-        self._store = Store(crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
+        self._store = Store(homes.here(), crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
         with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
             self._store.sql.connection.ensure_connection()
         self._alive = reports.alive
         self._recorder = Recorder(self._store, run, reports.settled, reports.alive)
-        self._flaws = list(import_tasks())  # before the hygiene: what an import does is no job's fault
+        # Before the hygiene: what an import does is no job's fault.
+        flaws = import_tasks(failed=lambda error: sys.stderr.write(printable(traceback_text(error))))
+        self._flaws = [f"the module {name} cannot be imported: {why}" for name, why in flaws.items()]
         self._schedules = Sync(self._store, wanted=self._conf.schedules, complete=not self._flaws)
         self._schedules.attempt()
         self._defaults = defaults(self._conf)
+        self._defaults_in_force = bounds_of(None, self._defaults)
         self._interrupts = Interrupts(reports.asked_to_end)
         listen(self._interrupts.asked_to_end)
         self._attempts = Attempts(
             conf.worker_id(self._conf.node_name, number, os.getpid()),
+            ExactlyOnce(self._store, run, reports.alive, self._recorder.record),
             self._interrupts,
             around,
             crash_attempts=self._conf.crash_attempts,
@@ -93,7 +92,7 @@ class Runner:
 
     def pools(self) -> Sequence[Pool]:
         """Return the pools that they say."""
-        return queues.pools(self._conf, queues.named())
+        return queues.pools(self._conf, queues.named(homes.here()))
 
     def flaws(self) -> Sequence[str]:
         """Return which modules of tasks cannot be imported, and why."""
@@ -104,20 +103,22 @@ class Runner:
         if self._rested:
             self._rested = False
             check_connections()
-        found = insist(lambda: self._store.get_many(pks), self._store.alias, "jobs cannot be read", self._alive)
+        found = insist(
+            lambda: spoiled.load(self._store, pks, self._run), self._store.alias, "jobs cannot be read", self._alive
+        )
         self._jobs = {row.id: (row, failures) for row, failures in found}
 
     def describe(self, pk: int) -> str:
         """Return the words for the process title."""
         job = self._jobs.get(pk)
-        return f"job {pk}" if job is None else f"job {pk} {job[0].task}"
+        return f"job {pk}" if job is None else f"job {pk} {one_line(job[0].task)}"
 
     def bounds(self, pk: int) -> Bounds:
         """Return the limits of a job."""
         job = self._jobs.get(pk)
-        if job is not None and job[0].untold:
-            return NO_BOUNDS  # it is over
-        return bounds_of(None if job is None else job[0].options, self._defaults)
+        if job is None or (job[0].options is None and not job[0].untold):
+            return self._defaults_in_force
+        return NO_BOUNDS if job[0].untold else bounds_of(job[0].options, self._defaults)  # one that is untold is over
 
     def interrupt(self, why: Interrupt) -> None:
         """Raise in the running job."""
@@ -151,21 +152,26 @@ class Runner:
         self._interrupts.reset()
         if self._ended is not None:
             (row, ending, started_at, ended_at), self._ended = self._ended, None
-            outcome = ending.outcome
-            if left := self._restore(f"job {row.id} {row.task}"):
+            outcome, left = ending.outcome, bounded(self._restore(row))
+            if outcome is not None and left and not ending.committed:
                 outcome = replace(outcome, row=outcome.row._replace(left_behind=left))
-            self._recorder.keep(Entry(row.id, outcome, started_at, ended_at, ending.recorded))
-            self._at_once = outcome.row.status != Status.SUCCESSFUL or ended_at - started_at >= LATEST_S
+            elif outcome is not None and left:
+                with contextlib.suppress(DatabaseError, InterfaceError):  # the log has it, too
+                    self._store.note_left_behind(self._run, row.id, row.attempt, left)
+            entry = Entry(row.id, outcome, started_at, ended_at, ending.recorded)
+            self._recorder.keep(entry._replace(outcome=None, committed=True) if ending.committed else entry)
+            well = outcome is not None and outcome.row.status == Status.SUCCESSFUL
+            self._at_once = not well or ended_at - started_at >= LATEST_S
 
-    def _restore(self, who: str) -> str:
+    def _restore(self, who: LoadedRow | str) -> str:
         """Restore what somebody left behind; return what that was, in words."""
         leftovers = self._hygiene.restore()
         if not leftovers:
             return ""
-        words = leftovers.words()
-        self._log.warning("%s %s", who, words)
+        words, name = leftovers.words(), who if isinstance(who, str) else f"job {who.id} {who.task}"
+        self._log.warning("%s %s", name, words)
         if leftovers.spoiled:
-            self._spoiled = f"{who} {words}"
+            self._spoiled = f"{name} {words}"
         return words
 
     def must_flush(self, *, more: bool) -> bool:
@@ -196,22 +202,6 @@ class Runner:
         self._attempts.loop.close()
         connections.close_all()
         sqlalchemy.release()
-
-
-def import_tasks() -> Iterator[str]:
-    """Import the module `tasks` of each app and of the project; yield why one of them cannot be imported."""
-    packages = [app.module for app in apps.get_app_configs() if app.module is not None]
-    project = os.environ.get("DJANGO_SETTINGS_MODULE", "").rpartition(".")[0]
-    if project in sys.modules:  # the package of the settings often has tasks, and is no app
-        packages.append(sys.modules[project])
-    for package in dict.fromkeys(packages):
-        if not module_has_submodule(package, TASKS_MODULE):
-            continue
-        try:
-            importlib.import_module(f"{package.__name__}.{TASKS_MODULE}")
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # the module may do anything while it is imported
-            traceback.print_exc()
-            yield f"the module {package.__name__}.{TASKS_MODULE} cannot be imported: {summary(error)}"
 
 
 def pool_limits(settings: conf.Conf) -> dict[str, float]:

@@ -16,10 +16,11 @@ from django.db.models import Case, F, Q, QuerySet, SmallIntegerField, When
 from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
 
-from jobsup import unique
+from jobsup import spoiled, unique
 from jobsup.judge import Judge
 from jobsup.models import FailedAttempt, Job, Status
 from jobsup.sql import Finished, FinishRow, LoadedRow, NewRow, statements
+from jobsup.text import TRACEBACK_CHARS_MAX, bounded
 from jobsup.verdicts import Verdict
 
 WORKER_LOST = "jobsup.errors.WorkerLost"
@@ -29,10 +30,17 @@ _STATUS = SmallIntegerField()
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt did not succeed: an exception's class path and traceback, or a sentence instead of the latter."""
+    """Why an attempt did not succeed: an exception's class path and traceback, or a sentence instead of the latter.
+
+    Whatever it is made of, it is text that fits its columns.
+    """
 
     exception_class_path: str
     traceback: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exception_class_path", bounded(self.exception_class_path)[:255])
+        object.__setattr__(self, "traceback", bounded(self.traceback, TRACEBACK_CHARS_MAX + 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +158,9 @@ class Store:
         asked = jobs.filter(status__in=(*AGAIN, Status.RUNNING)).update(
             cancel_asked_at=Coalesce(F("cancel_asked_at"), now),
             finished_at=Case(When(nobody_has_it, then=now), default=F("finished_at")),
-            status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status"), output_field=_STATUS),
             untold=Case(When(nobody_has_it, then=True), default=F("untold")),
+            # At last: on MariaDB an assignment sees what those before it have assigned.
+            status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status"), output_field=_STATUS),
         )
         statuses = self.statuses(pks)
         if asked and self.notify:
@@ -183,7 +192,7 @@ class Store:
     def statuses(self, pks: Sequence[int]) -> dict[int, Status]:
         """Return the status of each of these jobs that exists."""
         jobs = Job.objects.using(self.alias).filter(pk__in=pks)
-        return {pk: Status(status) for pk, status in jobs.values_list("pk", "status")}
+        return {pk: Status(status) for pk, status in jobs.values_list("pk", "status") if status in Status.values}
 
     # ---- for supervisors
 
@@ -214,6 +223,7 @@ class Store:
         )
         if unique.giving_way(self.alias, pks, released):
             self._wake()
+            self.sql.put_back(pks)
             self.sql.tell_waiters(pks)  # one that was to be cancelled has ended by this
 
     def mark_running(self, run: int, pk: int, worker: str, for_s: float) -> None:
@@ -222,6 +232,16 @@ class Store:
 
     def lost(self, run: int, attempts: Iterable[LostAttempt]) -> list[Account]:
         """Account for attempts whose worker ended; those that this run does not own any more are left out."""
+        given = list(attempts)
+        try:
+            return self._lost(run, given)
+        except spoiled.UNREADABLE:
+            if len(given) > 1:
+                return [account for attempt in given for account in self.lost(run, [attempt])]
+        ended = [attempt.pk for attempt in given if spoiled.end(self.alias, attempt.pk, run, self.sql.now())]
+        return [Account(pk, "whose row cannot be read", 1, 1, Status.FAILED) for pk in ended]
+
+    def _lost(self, run: int, attempts: Iterable[LostAttempt]) -> list[Account]:
         lost = {attempt.pk: attempt for attempt in attempts}
         accounts, outcomes = [], []
         with transaction.atomic(using=self.alias):
@@ -286,7 +306,34 @@ class Store:
         accepted = unique.giving_way(self.alias, back, partial(self._finish, run, outcomes))
         if back or any(outcome.row.untold for outcome in outcomes):
             self._wake()
+            self.sql.put_back(back)
         return accepted
+
+    def finish_within(self, run: int, row: FinishRow, *, last: bool) -> bool:
+        """Record a success in the caller's transaction; False if the run does not own that attempt any more.
+
+        Args:
+            run: whose the job is.
+            row: the end of the attempt.
+            last: whether nothing but the COMMIT comes after it.
+        """
+        return self.sql.finish_last(run, row) if last else bool(self.sql.finish(run, [row]))
+
+    def was_committed(self, run: int, pk: int, attempt: int) -> bool | None:
+        """Tell whether the success of an attempt was committed; None if the attempt is the run's no more.
+
+        Waits for a commit that is under way.
+        """
+        attempts = Job.objects.using(self.alias).filter(pk=pk, claimed_by=run, attempt=attempt)
+        with transaction.atomic(using=self.alias):
+            if self._locked(attempts.filter(status=Status.RUNNING)):
+                return False
+            return attempts.filter(status=Status.SUCCESSFUL).exists() or None
+
+    def note_left_behind(self, run: int, pk: int, attempt: int, words: str) -> None:
+        """Write down what a job, whose end is recorded, left to the next one."""
+        jobs = Job.objects.using(self.alias).filter(pk=pk, claimed_by=run, attempt=attempt)
+        jobs.update(left_behind=words)
 
     def _finish(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         rows = [outcome.row for outcome in outcomes]
@@ -311,7 +358,7 @@ class Store:
                 ],
                 # A job that somebody put back by hand counts its attempts anew: the newest account stands.
                 update_conflicts=True,
-                unique_fields=["job", "attempt"],
+                unique_fields=["job", "attempt"] if self.sql.names_conflicts else None,
                 update_fields=["worker", "started_at", "ended_at", "exception_class_path", "traceback"],
             )
         return self._accepted(run, rows, accepted)

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 
 from jobsup.compat import InvalidTask, Task, task_backends
 from jobsup.options import OPTIONS
-from jobsup.retries import BackoffOption, Named, path_of
+from jobsup.retries import BackoffOption, Named, declare_names, path_of
 from jobsup.schedules.declared import ScheduleOption, declare
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
         unique_while: "pending" (None: the same) or "running", which counts a job that runs as well.
         on_conflict: what enqueueing one of which there is one already does: "return" that one (None: the same), "raise"
             `jobsup.errors.AlreadyEnqueued`, or "replace" what that one has by the new one's.
+        atomic: whether what it writes to the database with jobsup's tables is committed together with the record of its
+            success, or not at all. Belongs to the function as it is written, so `using` cannot change it.
         schedule: when it is enqueued by itself: a cron expression, an interval in seconds or as a timedelta, a
             `Schedule`, or a list of them. Belongs to the task as it is declared: what `using` returns has none.
     """
@@ -56,11 +58,13 @@ class JobsupTask(Task):  # type: ignore[type-arg,misc,unused-ignore]
     unique: bool | str | Callable[..., Any] | None = None
     unique_while: str | None = None
     on_conflict: str | None = None
+    atomic: bool | None = None
     schedule: ScheduleOption | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, and take note of a schedule."""
+        """Refuse what cannot work, and take note of what rows may name and of a schedule."""
         Task.__post_init__(self)
+        declare_names(self)
         if self.schedule is not None:
             declare(self)
 
@@ -176,6 +180,7 @@ def task(
     unique: bool | str | Callable[..., Any] | None = None,
     unique_while: str | None = None,
     on_conflict: str | None = None,
+    atomic: bool | None = None,
     schedule: ScheduleOption | None = None,
 ) -> Callable[[Callable[..., Any]], JobsupTask]: ...
 

@@ -1,11 +1,38 @@
-"""Tells the receivers of `task_finished` how a job ended that did not succeed."""
+"""Tells the receivers of the task signals how a job ended, if there are any."""
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any, NoReturn
 
-from jobsup.compat import TaskError, task_finished
+from jobsup.compat import (
+    TASKS_LOGGER,
+    TaskError,
+    log_task_enqueued,
+    log_task_finished,
+    log_task_started,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
 from jobsup.errors import JobsupError
+from jobsup.registry import standing_at
+
+_LOGGED = {
+    task_enqueued: (id(log_task_enqueued), logging.DEBUG),
+    task_started: (id(log_task_started), logging.INFO),
+    task_finished: (id(log_task_finished), logging.INFO),
+}
+"""Django's own receiver of each signal, and the level at which it logs what went well."""
+
+_logger = logging.getLogger(TASKS_LOGGER)
+
+
+def is_heard(signal: Any) -> bool:
+    """Tell whether anybody hears one of the task signals; not so Django's own receiver if what it logs goes nowhere."""
+    logs, level = _LOGGED[signal]
+    return _logger.isEnabledFor(level) or any(receiver[0][0] != logs for receiver in signal.receivers)
 
 
 def tell_finished(result: Any, error: BaseException) -> None:
@@ -30,11 +57,11 @@ def tell_ended(result: Any) -> None:
 def exception_of(error: TaskError) -> BaseException:
     """Return an exception that stands for an error that is only known by its words."""
     words = error.traceback.partition("\n\n")[0]
-    try:
-        made = error.exception_class(words)
-    except Exception:  # noqa: BLE001  # its class is gone, or wants other arguments
-        made = None
-    return made if isinstance(made, BaseException) else JobsupError(f"{error.exception_class_path}: {words}")
+    kind = standing_at(error.exception_class_path)  # of a row, which can have nothing imported
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        with suppress(Exception):  # it may want other arguments
+            return kind(words)
+    return JobsupError(f"{error.exception_class_path}: {words}")
 
 
 def _raise(error: BaseException) -> NoReturn:

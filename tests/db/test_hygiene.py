@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,14 +13,16 @@ from jobsup.compat import TaskResultStatus
 from jobsup.hygiene import CLEAN, Hygiene, check_connections, drop
 from jobsup.models import Job
 from jobsup.runner import IDLE_CONNECTIONS_S
+from jobsup.sql.postgresql.driver import is_psycopg3
 from tests.db import misfits
 from tests.testapp.models import Effect
+from tests.vendors import ALIASES, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.db.bench import Bench
-    from tests.db.rows import Session
+from tests.db.rows import Session
 
 UNTIDY = [
     "atomic",
@@ -177,6 +180,15 @@ MARKS = {
         "PRAGMA foreign_keys = OFF": "a PRAGMA",
         "CREATE TEMP TABLE scratch (id int)": "a temporary table",
     },
+    "mysql": {
+        "SET SESSION sort_buffer_size = 65536": "session settings",
+        "SET @mine = 1": "session settings",
+        "CREATE TEMPORARY TABLE scratch (id int)": "a temporary table",
+        "SELECT GET_LOCK('jobsup tests', 0)": "an advisory lock",
+        "PREPARE question FROM 'SELECT 1'": "a prepared statement",
+        "LOCK TABLES testapp_effect READ": "a table lock",
+        "USE information_schema": "another database in use",
+    },
 }
 NO_MARKS = {
     "postgresql": [
@@ -197,6 +209,12 @@ NO_MARKS = {
         "PRAGMA foreign_key_check",
         "PRAGMA table_info(testapp_effect)",
     ],
+    "mysql": [
+        "UPDATE testapp_effect SET job = 2 WHERE job = 1",
+        "SELECT 'SET @mine = 1; USE x'",
+        "SELECT 1 -- USE x",
+        "SHOW TABLES",
+    ],
 }
 
 
@@ -211,8 +229,14 @@ def hygiene(alias: str) -> Iterator[Hygiene]:
 
 def cases(by_vendor: Mapping[str, Iterable[str]]) -> pytest.MarkDecorator:
     """Parametrise a test over the statements of each vendor."""
-    aliases = {"postgresql": "postgresql", "sqlite": "default"}
-    found = [(aliases[vendor], sql) for vendor, statements in by_vendor.items() for sql in statements]
+    aliases = {"postgresql": "postgresql", "sqlite": "default", "mysql": "mariadb"}
+    there = [ALIASES[name] for name in wanted(*ALIASES)]
+    found = [
+        (aliases[vendor], sql)
+        for vendor, statements in by_vendor.items()
+        for sql in statements
+        if aliases[vendor] in there
+    ]
     return pytest.mark.parametrize(("alias", "sql"), found, indirect=["alias"])
 
 
@@ -331,9 +355,8 @@ def test_f34_another_thread_has_connections_of_its_own(alias: str, hygiene: Hygi
 
 
 def composed() -> Any:
-    """Return a statement as psycopg 2 composes them."""
-    from psycopg2 import sql
-
+    """Return a statement as the driver composes them."""
+    sql: Any = importlib.import_module("psycopg.sql" if is_psycopg3() else "psycopg2.sql")
     return sql.SQL("SET search_path TO {}").format(sql.Identifier("pg_catalog"))
 
 

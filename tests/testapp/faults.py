@@ -2,7 +2,8 @@
 
 JOBSUP_TEST_FAULT, a JSON object, has a statement end badly: {"in": "worker" or "supervisor", "sql": a part of the
 statement, "when": "before" or "after", "action": "kill", "stop", "raise" or the name of a database error, "marker": a
-file that is made when it happens, so that it happens once}. With "each": n instead of a marker every n-th does.
+file that is made when it happens, so that it happens once}. With "each": n instead of a marker every n-th does. The
+"sql" of "COMMIT" is that of a transaction which has just recorded the end of a job. A list of such objects has several.
 JOBSUP_TEST_BOOT names a file with what a worker does while it boots: "sleep SECONDS", "exit CODE" or "kill".
 """
 
@@ -13,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,19 +32,33 @@ class StatementFault:
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
         self._numbers = count(1)
+        self._last = ""
 
     def install(self, connection: Any, **_kwargs: Any) -> None:
         """Wrap a new connection, once."""
         if self not in connection.execute_wrappers:
             connection.execute_wrappers.append(self)
+            if self._spec["sql"] == "COMMIT":
+                connection._commit = partial(self._commit, connection._commit)
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: Any, context: Any) -> Any:
         """Execute a statement, and have the fault before or after it."""
+        self._last = str(sql)
         hit = self._spec["sql"] in str(sql) and self._is_time()
         if hit and self._spec["when"] == "before":
             self._happen()
         answer = execute(sql, params, many, context)
         if hit and self._spec["when"] == "after":
+            self._happen()
+        return answer
+
+    def _commit(self, commit: Callable[[], Any]) -> Any:
+        """Commit, and have the fault before or after it."""
+        of_an_end = "done.result" in self._last
+        if of_an_end and self._spec["when"] == "before" and self._is_time():
+            self._happen()
+        answer = commit()
+        if of_an_end and self._spec["when"] == "after" and self._is_time():
             self._happen()
         return answer
 
@@ -68,9 +84,10 @@ class StatementFault:
 def install() -> None:
     """Install the faults that the environment asks for in this process."""
     where = "supervisor" if multiprocessing.parent_process() is None else "worker"
-    spec = json.loads(os.environ.get("JOBSUP_TEST_FAULT", "null"))
-    if spec and spec["in"] == where:
-        connection_created.connect(StatementFault(spec).install, weak=False)
+    found = json.loads(os.environ.get("JOBSUP_TEST_FAULT", "[]"))
+    for spec in found if isinstance(found, list) else [found]:
+        if spec["in"] == where:
+            connection_created.connect(StatementFault(spec).install, weak=False)
     if where == "worker" and (place := os.environ.get("JOBSUP_TEST_BOOT")):
         _boot(Path(place))
 

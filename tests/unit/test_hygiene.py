@@ -196,8 +196,12 @@ LASTING = {
     "PRAGMA cache_size = 5": "pragma",
     "PRAGMA main.synchronous(0)": "pragma",
     "PRAGMA foreign_keys = OFF": "foreign_keys",
+    "SELECT GET_LOCK('name', 1)": "named_lock",
+    "LOCK TABLES job WRITE": "tables",
+    "USE elsewhere": "database",
 }
 PASSING = [
+    "LOCK TABLE job IN EXCLUSIVE MODE",
     "SELECT 1",
     "UPDATE t SET a = 1 WHERE b = 2",
     "INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1",

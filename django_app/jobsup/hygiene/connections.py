@@ -22,8 +22,11 @@ from django.db.backends.signals import connection_created
 from jobsup.hygiene.leftovers import Findings
 from jobsup.hygiene.statements import QUESTIONS, WORDS, marks
 
-_IDLE, _UNKNOWN = 0, 4
-"""Of the states of a transaction, in psycopg 2 as in psycopg 3 (libpq: PQTRANS_IDLE, PQTRANS_UNKNOWN)."""
+_IDLE, _ABORTED, _UNKNOWN = 0, 3, 4
+"""Of the states of a transaction, in psycopg 2 as in psycopg 3 (libpq: PQTRANS_IDLE, _INERROR, _UNKNOWN)."""
+
+_IN_TRANSACTION = 1
+"""The flag in the status that MariaDB and MySQL send with each answer (SERVER_STATUS_IN_TRANS)."""
 
 _CONNECT = inspect.unwrap(BaseDatabaseWrapper.connect).__code__
 
@@ -88,6 +91,11 @@ def check_connections() -> None:
             drop(connection)
 
 
+def is_aborted(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether an error has left a transaction that can only be rolled back."""
+    return _status(connection) == _ABORTED
+
+
 def drop(connection: BaseDatabaseWrapper) -> None:
     """Close a connection for certain, also inside of `atomic`, where `close()` alone only marks it."""
     connection.in_atomic_block = False
@@ -131,6 +139,8 @@ def _status(connection: BaseDatabaseWrapper) -> int:
         if hasattr(driver, "get_transaction_status"):  # psycopg 2, where `info` is a new object each time
             return int(driver.get_transaction_status())
         return int(driver.info.transaction_status)
+    if connection.vendor == "mysql":  # PyMySQL tells what the server said last, mysqlclient does not
+        return int(getattr(driver, "server_status", _IDLE)) & _IN_TRANSACTION if driver.open else _UNKNOWN
     return int(driver.in_transaction) if connection.vendor == "sqlite" else _IDLE
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from jobsup.locks import LOCKS
+
 _UNSAID = re.compile(r"'(?:[^']|'')*' | \"(?:[^\"]|\"\")*\" | --[^\n]* | /\*.*?\*/", re.VERBOSE | re.DOTALL)
 
 _PASSING_PRAGMAS = (
@@ -16,7 +18,8 @@ _PASSING_PRAGMAS = (
 
 # A statement begins at the start, after a semicolon or in a block of PL/pgSQL. The names of the groups are the keys
 # of `WORDS`. What ends with the transaction is no mark: SET LOCAL, SET TRANSACTION, SET CONSTRAINTS, set_config with
-# a literal true at its end, ON COMMIT DROP, the advisory locks with `xact` in their name.
+# a literal true at its end, ON COMMIT DROP, the advisory locks with `xact` in their name; nor is the lock that an
+# enqueue takes and gives back within one statement.
 _LASTING = re.compile(
     rf"""
     (?:\A | ; | \bBEGIN\b) \s* (?:
@@ -26,17 +29,20 @@ _LASTING = re.compile(
       | (?P<cursor> DECLARE\b [^;]* \bWITH \s+ HOLD\b)
       | (?P<temporary> CREATE \s+ (?:\w+\s+){{0,2}}? TEMP(?:ORARY)? \s (?![^;]* \bON \s+ COMMIT \s+ DROP\b))
       | (?P<attached> (?:ATTACH | DETACH)\b)
+      | (?P<tables> LOCK \s+ TABLES?\b (?! [^;]* \bIN \b))
+      | (?P<database> USE \s+ [\w`])
       | (?P<foreign_keys> PRAGMA \s+ foreign_keys \s* [=(])
       | (?P<pragma> PRAGMA \s+ (?:\w+\.)? (?!(?:{_PASSING_PRAGMAS})\b) \w+ \s* [=(])
     )
   | (?P<selected> \bINTO \s+ TEMP(?:ORARY)?\b)
   | (?P<configured> \bset_config \s* \( (?! (?:[^()] | \([^()]*\))* , \s* true \s* \)))
-  | (?P<lock> \bpg_(?:try_)?advisory_lock(?:_shared)? \s* \()
+  | (?P<named_lock> \bGET_LOCK \s* \()
+  | (?P<lock> \bpg_(?:try_)?advisory_lock(?:_shared)? \s* \( (?! \s* {LOCKS} \s* ,))
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
-_HINTS = ("SET", "LISTEN", "PREPARE", "HOLD", "TEMP", "ATTACH", "DETACH", "PRAGMA", "ADVISORY", "DISCARD", "LOAD")
+_HINTS = ("SET", "LISTEN", "PREPARE", "HOLD", "TEMP", "ATTACH", "DETACH", "PRAGMA", "LOCK", "DISCARD", "LOAD", "USE")
 """One of these is in every text that `_LASTING` matches; most texts have none."""
 
 _REMEMBERED_CHARS_MAX = 10_000
@@ -53,6 +59,9 @@ WORDS = {
     "foreign_keys": "a PRAGMA",
     "pragma": "a PRAGMA",
     "lock": "an advisory lock",
+    "named_lock": "an advisory lock",
+    "tables": "a table lock",
+    "database": "another database in use",
 }
 
 QUESTIONS = {
