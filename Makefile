@@ -6,11 +6,11 @@ PYTHON        ?= python3
 VENV          ?= .venv
 ARGS          ?=
 ONCE          ?=
-CHAOS_SECONDS ?= 300
 SCHEDULES     ?= 100000
-# Which Django each Python is tested with.
-MATRIX        ?= 3.11:5.2 3.12:6.0 3.13:6.1
+# Which Django each Python is tested with, and with which extras: with psycopg 3, the packaged PostgreSQL (18) is used.
+MATRIX        ?= 3.11:5.2 3.12:6.0:psycopg3 3.13:6.1
 
+comma := ,
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 export PIP_NO_INPUT := 1
 
@@ -37,21 +37,23 @@ format: $(VENV)/.dev ## Put the code into its one format
 demo: $(VENV)/.demo ## Show it at work (ONCE=1 ends by itself; DATABASE_URL=postgres://... instead of SQLite)
 	$(VENV)/bin/python django_app/manage.py demo $(if $(filter 1,$(ONCE)),--once) $(ARGS)
 
-chaos: $(VENV)/.dev ## Kill at random for CHAOS_SECONDS (300), count what is lost; then SCHEDULES (100000) for the machine
-	JOBSUP_CHAOS_SECONDS=$(CHAOS_SECONDS) $(VENV)/bin/python -m pytest tests/system/test_chaos.py \
-		--timeout=$$(( $(CHAOS_SECONDS) + 300 )) -v $(ARGS)
+chaos: $(VENV)/.dev ## Hurt it at random on each database, count what is lost (ARGS="sqlite --share 0.1"); then SCHEDULES
+	$(VENV)/bin/python -m tests.chaos $(ARGS)
 	JOBSUP_SCHEDULES=$(SCHEDULES) $(VENV)/bin/python -m pytest tests/unit/test_machine_schedules.py -k many_more --timeout=0
 
 bench: $(VENV)/.dev ## Measure rates, latencies, memory
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
-test-matrix: ## Run every test on each Python found here, with its Django (MATRIX="3.12:6.0 ...")
+test-matrix: ## Run every test on each Python found here, with its Django (MATRIX="3.12:6.0:psycopg3 ...")
 	@missing=; passed=; failed=; \
 	for pair in $(MATRIX); do \
-		version=$${pair%%:*}; django=$${pair#*:}; \
+		version=$${pair%%:*}; django=$${pair#*:}; extras=; server=$$JOBSUP_TEST_POSTGRES_SERVER; \
+		case $$django in *:*) extras=$${django#*:}; django=$${django%%:*};; esac; \
+		case ,$$extras, in *,psycopg3,*) server=$${server:-packaged};; esac; \
 		python=$$(.ci/find-python "$$version") || { missing="$$missing $$version"; continue; }; \
-		echo "== Python $$version, Django $$django"; \
-		if $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" DJANGO="Django~=$$django.0"; \
+		echo "== Python $$version, Django $$django$${extras:+, $$extras}"; \
+		if JOBSUP_TEST_POSTGRES_SERVER=$$server $(MAKE) --no-print-directory test PYTHON="$$python" \
+			VENV=".venv-$$version$${extras:+-$$extras}" DJANGO="Django~=$$django.0" EXTRAS="$$extras"; \
 		then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
 	done; \
 	[ -z "$$missing" ] || echo "Not tested, because no such Python was found:$$missing"; \
@@ -68,7 +70,7 @@ clean: ## Remove environments, caches, builds and the demo's database
 
 # The environments: the stamp is younger than pyproject.toml once everything in it is installed.
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --editable '.[dev]' $(if $(DJANGO),'$(DJANGO)')
+	$(PIP) install --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]' $(if $(DJANGO),'$(DJANGO)')
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python

@@ -29,7 +29,7 @@ def store(routed: str) -> Store:
 def test_every_action_has_its_help() -> None:
     """And a name of its own."""
     names = [action.name for action in ACTIONS]
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 15
     assert all(action.help and not action.help.endswith(".") for action in ACTIONS)
 
 
@@ -62,7 +62,7 @@ def test_every_action_has_its_help() -> None:
         (("pause", "x" * 65), "is no name of a queue: expected 1 to 64 characters"),
         (("prune", "--status", "ready"), "only jobs that have ended are removed: leave out --status ready"),
         (("run", ADD, "--timeout", "1"), "--timeout is for --wait: leave it out, or add --wait"),
-        (("run", "no.such.task"), "no task no.such.task: ModuleNotFoundError"),
+        (("run", "no.such.task"), "no task no.such.task: workers import no module no.such"),
         (("run", ADD, "1"), f"{ADD}: missing a required argument: 'b'"),
         (("run", ADD, "1", "2", "a=3"), f"{ADD}: multiple values for argument 'a'"),
         (("run", ADD, "a=1", "a=2"), f"{ADD}: a is given twice"),

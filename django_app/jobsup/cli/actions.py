@@ -15,8 +15,9 @@ from jobsup.cli.schedules import SCHEDULES
 from jobsup.cli.show import SHOW
 from jobsup.cli.stats import STATS
 from jobsup.cli.top import TOP
+from jobsup.cli.torture import TORTURE
 from jobsup.cli.waiting import WAIT
 
 ACTIONS: tuple[Action, ...] = (
-    LIST, SHOW, STATS, TOP, DOCTOR, RUN, CANCEL, RETRY, PRIORITY, PAUSE, RESUME, SCHEDULES, WAIT, PRUNE,
+    LIST, SHOW, STATS, TOP, DOCTOR, RUN, CANCEL, RETRY, PRIORITY, PAUSE, RESUME, SCHEDULES, WAIT, PRUNE, TORTURE,
 )  # fmt: skip

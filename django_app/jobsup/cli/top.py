@@ -19,7 +19,8 @@ from rich.text import Text
 
 from jobsup.cli.desk import DONE, Action, Desk
 from jobsup.cli.picture import picture
-from jobsup.cli.screen import Column, duration, moment, number, printable, table_of
+from jobsup.cli.screen import Column, duration, moment, number, table_of
+from jobsup.text import printable
 
 EVERY_S = 1.0
 QUIT = ("q", "Q", "\x04", "")

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from jobsup import conf
+from jobsup import conf, homes
 from jobsup.cli.actions import ACTIONS
 from jobsup.cli.desk import INTERRUPTED, Action, Desk
 from jobsup.cli.screen import Screen
@@ -38,6 +38,10 @@ class Command(BaseCommand):
             own = actions.add_parser(action.name, help=action.help, description=f"{action.help.capitalize()}.")
             action.declare(own)
             own.add_argument("--json", action="store_true", help="print JSON")
+            if action.name != "torture":  # that has one of its own made
+                own.add_argument(
+                    "--database", dest="home", metavar="ALIAS", help="the database with the jobs (that of the router)"
+                )
             _add_djangos_own(own)
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -56,8 +60,9 @@ class Command(BaseCommand):
         screen = Screen(self.stdout, self.stderr, colour=colour, as_json=options["json"])
         try:
             settings = conf.load()
-            with _off_the_terminal(TASKS_LOGGER):
-                code = action.run(Desk(Store(notify=settings.notify), settings, screen), options)
+            database = homes.checked(options.get("home"))
+            with _off_the_terminal(TASKS_LOGGER), homes.at(database):
+                code = action.run(Desk(Store(database, notify=settings.notify), settings, screen), options)
             self.stdout.flush()
         except (ImproperlyConfigured, UnsupportedDatabase) as error:
             raise CommandError(str(error)) from error
