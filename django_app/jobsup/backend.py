@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobsup import options
+from jobsup import homes, options
 from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from jobsup.errors import AlreadyEnqueued
 from jobsup.task import JobsupTask
@@ -40,7 +40,7 @@ class JobsupBackend(BaseTaskBackend):
         from jobsup.store import Store
 
         settings = conf.load()
-        return Store(crash_attempts=settings.crash_attempts, notify=settings.notify)
+        return Store(homes.of(self.alias), crash_attempts=settings.crash_attempts, notify=settings.notify)
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that cannot be run.

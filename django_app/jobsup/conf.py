@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
@@ -37,7 +37,7 @@ class Conf:
         lease_s: how long a supervisor may be silent before its jobs are given to others.
         boot_timeout_s: how long a worker may take to start.
         run_dir: folder of the run file; None for $RUNTIME_DIRECTORY or a folder below the temporary one.
-        notify: whether an enqueue wakes the supervisor by NOTIFY (PostgreSQL).
+        notify: whether an enqueue wakes the supervisors, as far as the database can.
         crash_attempts: how many times a job whose task declares no `max_attempts` may be started, when its worker
             dies on it each time.
         timeout_s: after how long a job is interrupted whose task declares nothing else; None for never.
@@ -54,6 +54,8 @@ class Conf:
         keep: how long jobs are kept once they have ended.
         schedules: whether this project's schedules are declared and their jobs enqueued.
         pools: a number of workers each, with the queues that they serve; none for one pool of `workers`.
+        listen_alias: the entry of DATABASES that supervisors listen on, past a pooler; None for that of the jobs.
+        task_modules: modules that workers import for their tasks, beside the module `tasks` of each app.
 
     Raises:
         ImproperlyConfigured: `workers` contradicts the pools.
@@ -81,6 +83,8 @@ class Conf:
     keep: Keep = KEEP
     schedules: bool = True
     pools: tuple[Pool, ...] = ()
+    listen_alias: str | None = None
+    task_modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pools and self.workers != sum(pool.workers for pool in self.pools):
@@ -170,7 +174,7 @@ def checked(path: str, name: str, value: Any) -> Any:
     if name in ("name", "node", "run_dir"):
         return _text(path, name, value)
     try:
-        if (convert := {"keep": keep_of, "memory_limit": size, "max_rss": size}.get(name)) is not None:
+        if (convert := _CONVERSIONS.get(name)) is not None:
             return convert(value)
         low, high = _RANGES[name]
         if name in WHOLE or isinstance(default, int):
@@ -225,3 +229,29 @@ def size(value: Any) -> int:
     if not MEMORY_MIN <= count <= MEMORY_MAX:
         raise ValueError("must lie between 1M and 1024T")
     return count
+
+
+def _module_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError('expected a list of modules such as ["shop.jobs"]')
+    for name in value:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f'{name!r} is no name of a module such as "shop.jobs"')
+    return tuple(value)
+
+
+def _alias(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected the name of an entry of DATABASES")
+    if value not in settings.DATABASES:
+        raise ValueError(f"DATABASES has no such entry, only {', '.join(settings.DATABASES)}")
+    return value
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "keep": keep_of,
+    "listen_alias": _alias,
+    "memory_limit": size,
+    "max_rss": size,
+    "task_modules": _module_names,
+}

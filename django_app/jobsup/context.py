@@ -10,6 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import connections
 
+from jobsup import homes
 from jobsup.compat import TaskContext
 from jobsup.errors import JobsupError
 from jobsup.sql import LoadedRow
@@ -52,19 +53,21 @@ class JobContext(TaskContext):  # type: ignore[type-arg,misc,unused-ignore]
 
 def say_ready(row: LoadedRow, message: str | None) -> None:
     """Write it down for a job of this worker, on a connection of its own where the job is in a transaction."""
-    store = Store()
+    store = Store(homes.here())
     connection = store.sql.connection
     if not connection.in_atomic_block:
         store.note_ready(row, message)
     elif connection.vendor == "sqlite":
-        raise JobsupError("context.ready: SQLite has one writer at a time; call it before or after atomic()")
+        raise JobsupError(
+            "context.ready: SQLite has one writer at a time; call it before or after atomic(), not in an atomic job"
+        )
     else:
         _elsewhere(lambda: store.note_ready(row, message))
 
 
 def say_ready_here(row: LoadedRow, message: str | None) -> None:
     """Write it down on the caller's own connection and in its transaction."""
-    Store().note_ready(row, message)
+    Store(homes.of(row.backend)).note_ready(row, message)
 
 
 def _elsewhere(write: Callable[[], object]) -> None:
@@ -84,6 +87,18 @@ def _elsewhere(write: Callable[[], object]) -> None:
     thread.join()
     if raised:
         raise raised[0]
+
+
+def said_once(say: SayReady) -> SayReady:
+    """Return what writes down the same word of the same attempt once: an atomic job may be repeated within it."""
+    said: set[str | None] = set()
+
+    def say_unless_said(row: LoadedRow, message: str | None) -> None:
+        if message not in said:
+            say(row, message)
+            said.add(message)
+
+    return say_unless_said
 
 
 def context_of(result: Any, row: LoadedRow, say: SayReady) -> JobContext:

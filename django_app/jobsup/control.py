@@ -38,12 +38,20 @@ class Outcome(IntEnum):
     REFUSED = ExitCode.BOOT_FAILED  # a reload: the new code cannot start, the old workers stay
     NOT_ALLOWED = ExitCode.BAD_CONFIG  # asked as the wrong user
     NOT_RUNNING = 9  # no supervisor of that name runs here
+    AWAY = 10  # status: it runs, and cannot reach its database
     TIMED_OUT = 124  # as timeout(1) says it; what was asked for goes on
     INTERRUPTED = 130  # as a shell says it after Ctrl-C; what was asked for goes on
 
 
 def run(
-    command: str, settings: conf.Conf, *, wait: bool, as_json: bool, timeout_s: float | None, stdout: SupportsWrite[str]
+    command: str,
+    settings: conf.Conf,
+    *,
+    wait: bool,
+    as_json: bool,
+    alive: bool = False,
+    timeout_s: float | None,
+    stdout: SupportsWrite[str],
 ) -> int:
     """Ask the supervisor of the configured name, print its answer and return the exit code.
 
@@ -52,6 +60,7 @@ def run(
         settings: whose name and run folder say which supervisor is meant.
         wait: whether to wait for the fact.
         as_json: print the answer as it came; what goes wrong is printed in the same form.
+        alive: whether a supervisor that waits for its database is well, too.
         timeout_s: how long to wait, in seconds; None for as long as the fact takes.
         stdout: where the answer goes.
 
@@ -73,11 +82,11 @@ def run(
         code = _outcome(command, answer)
     if as_json:
         stdout.write(json.dumps(answer) + "\n")
-    elif code is not Outcome.DONE:
+    elif code not in (Outcome.DONE, Outcome.AWAY):
         raise CommandError(answer["words"], returncode=code)
     else:
         stdout.write("".join(f"{line}\n" for line in _lines(command, answer, settings)))
-    return code
+    return Outcome.DONE if alive and code is Outcome.AWAY else code
 
 
 # -- which supervisor -------------------------------------------------------------------------------------------------
@@ -120,7 +129,8 @@ def _failure(error: client.AskingFailed, settings: conf.Conf) -> tuple[str, Outc
 
 def _outcome(command: str, answer: Mapping[str, Any]) -> Outcome:
     if answer["ok"]:
-        return Outcome.DONE
+        away = command == "status" and (answer.get("status") or {}).get("trouble")
+        return Outcome.AWAY if away else Outcome.DONE
     return Outcome.REFUSED if command == "reload" else Outcome.FAILED
 
 

@@ -45,19 +45,23 @@ class Project:
     boot_timeout_s: float
 
 
-def service(project: Project, name: str | None = None, queues: Iterable[str] = ()) -> tuple[str, str]:
+def service(
+    project: Project, name: str | None = None, queues: Iterable[str] = (), database: str | None = None
+) -> tuple[str, str]:
     """Return the name of the unit of one supervisor, and its text.
 
     Args:
         project: what it is filled in for.
         name: of the supervisor; None for what the settings say.
         queues: what it serves; empty for all queues.
+        database: alias of the one whose jobs it runs; None for the router's.
 
     Raises:
         UnitError: a path or a name cannot stand in a unit.
     """
     unit = f"jobsup-{name}" if name else "jobsup"
     name_option = f" --name {argument(name)}" if name else ""
+    name_option += f" --database {argument(database)}" if database else ""
     values = _values(project) | {
         "unit": unit,
         "runtime": unit,

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, transaction
 
+from jobsup import homes
 from jobsup.errors import TaskNotFound
 from jobsup.models import Schedule
-from jobsup.results import find_task
+from jobsup.registry import find_task
 from jobsup.schedules.declared import declared
 from jobsup.schedules.rows import RHYTHM, WAKE, job_text, values_of
 from jobsup.store import Store
@@ -38,23 +39,24 @@ class Sync:
         if self._done:
             return
         try:
-            sync(self._store, complete=self._complete)
+            sync(self._store, complete=self._complete, home=self._store.alias)
         except (DatabaseError, InterfaceError) as error:
             _log.debug("the schedules are not brought up to date yet: %s", error)
         else:
             self._done = True
 
 
-def sync(store: Store, *, complete: bool = True) -> None:
+def sync(store: Store, *, complete: bool = True, home: str | None = None) -> None:
     """Make the rows say what this process's code declares; nothing is written where they do.
 
     Args:
         store: the jobs.
         complete: whether what is not declared is gone.
+        home: whose backends' schedules are meant, the alias of a database; None for all.
     """
     rows = {row.name: row for row in Schedule.objects.using(store.alias).all()}
     new, changed = [], {}
-    known = declared()
+    known = {name: one for name, one in declared().items() if home in (None, homes.of(one.task.backend))}
     for name, one in known.items():
         try:
             values = values_of(one)

@@ -11,7 +11,7 @@ from jobsup.models import Job, Status
 from jobsup.options import OPTIONS, options_of
 from jobsup.results import JobsupResult, result_of, task_of
 from jobsup.sql import LoadedRow
-from jobsup.testing.inprocess import the_store
+from jobsup.testing.inprocess import the_stores
 from jobsup.text import dump
 
 __unittest = True  # unittest leaves the frames of this module out of its tracebacks
@@ -34,14 +34,16 @@ def enqueued(task: Any = None, *, queue: str | None = None) -> list[JobsupResult
     Raises:
         ImproperlyConfigured: no backend of TASKS is jobsup's.
     """
-    store = the_store()
-    jobs = Job.objects.using(store.alias).filter(status__in=WAITING)
-    if task is not None:
-        jobs = jobs.filter(task=_path(task))
-    if queue is not None:
-        jobs = jobs.filter(queue=queue)
-    found = store.get_many(list(jobs.values_list("pk", flat=True)))
-    return [result_of(task_of(row), row, failures) for row, failures in sorted(found, key=lambda each: each[0].id)]
+    found: list[JobsupResult] = []
+    for store in the_stores():
+        jobs = Job.objects.using(store.alias).filter(status__in=WAITING)
+        if task is not None:
+            jobs = jobs.filter(task=_path(task))
+        if queue is not None:
+            jobs = jobs.filter(queue=queue)
+        rows = sorted(store.get_many(list(jobs.values_list("pk", flat=True))), key=lambda each: each[0].id)
+        found += [result_of(task_of(row), row, failures) for row, failures in rows]
+    return found
 
 
 def assert_enqueued(
@@ -121,9 +123,11 @@ def _path(task: Any) -> str:
 
 
 def _rows() -> list[LoadedRow]:
-    store = the_store()
-    rows = store.get_many(list(Job.objects.using(store.alias).values_list("pk", flat=True)))
-    return sorted((row for row, _ in rows), key=lambda row: row.id)
+    found: list[LoadedRow] = []
+    for store in the_stores():
+        rows = store.get_many(list(Job.objects.using(store.alias).values_list("pk", flat=True)))
+        found += sorted((row for row, _ in rows), key=lambda row: row.id)
+    return found
 
 
 def _wanted(**given: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from jobsup.backend import JobsupBackend, pk_of
 from jobsup.compat import task_enqueued
 from jobsup.results import JobsupResult
-from jobsup.testing.inprocess import in_process
+from jobsup.testing.inprocess import in_process, the_store
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def immediate(*, raise_errors: bool = False) -> Iterator[list[JobsupResult]]:
         pk = pk_of(task_result.id) if issubclass(sender, JobsupBackend) else None
         if pk is None:
             return
-        with in_process(raise_errors=raise_errors) as here:
+        with in_process(the_store(task_result.backend), raise_errors=raise_errors) as here:
             if not here.claim_this(pk):
                 return
             try:

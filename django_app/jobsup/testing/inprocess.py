@@ -19,18 +19,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.models import F
 
-from jobsup import conf, runs
+from jobsup import conf, homes, runs
 from jobsup.attempt import Attempts
 from jobsup.backend import JobsupBackend
 from jobsup.compat import task_backends
 from jobsup.context import say_ready_here
 from jobsup.errors import JobInterrupted
+from jobsup.exactly_once import ExactlyOnce
 from jobsup.interrupts import Interrupts
 from jobsup.models import Job, Status
 from jobsup.results import JobsupResult, result_of, task_of
 from jobsup.retries import JobDirective
-from jobsup.sql import LoadedRow
-from jobsup.store import Store
+from jobsup.store import Outcome, Store
 
 NUMBER = 1
 """The worker's place in its pool, for its name."""
@@ -58,10 +58,10 @@ class InProcess:
         self.store, self.run_id, self._raise_errors = store, run, raise_errors
         self._attempts = Attempts(
             conf.worker_id(settings.node_name, NUMBER, os.getpid()),
+            ExactlyOnce(store, run),
             Interrupts(_nobody_asked),
-            _unharmed,
-            say_ready_here,
-            settings.crash_attempts,
+            say_ready=say_ready_here,
+            crash_attempts=settings.crash_attempts,
         )
 
     def close(self) -> None:
@@ -89,16 +89,22 @@ class InProcess:
         """
         row, failures = self.store.get_many([pk])[0]
         started_at = time.monotonic()
-        ending = self._attempts.run(row, failures)
-        took_s = time.monotonic() - started_at
-        outcome = replace(ending.outcome, row=ending.outcome.row._replace(started_ago_s=took_s))
-        if pk in self.store.finish(self.run_id, [outcome]):
-            ending.recorded()
+        with _unharmed():
+            ending = self._attempts.run(row, failures)
+        if ending.committed or (ending.outcome is not None and self._finish(ending.outcome, started_at)):
+            if ending.recorded is not None:
+                ending.recorded()
         else:
             _log.info("the end of job %d is not recorded: the job was deleted or changed while it ran", pk)
         error = ending.error
         if error is not None and not isinstance(error, MEANT if self._raise_errors else JOBS_OWN):
             raise error
+
+    def _finish(self, outcome: Outcome, started_at: float) -> bool:
+        """Record the end of a job that is not atomic; tell whether that was accepted."""
+        took_s = time.monotonic() - started_at
+        outcome = replace(outcome, row=outcome.row._replace(started_ago_s=took_s))
+        return outcome.row.pk in self.store.finish(self.run_id, [outcome])
 
     def results(self, pks: list[int]) -> list[JobsupResult]:
         """Return the results of jobs as they stand, in this order; those that are gone are left out."""
@@ -107,13 +113,9 @@ class InProcess:
 
 
 @contextlib.contextmanager
-def in_process(*, raise_errors: bool) -> Iterator[InProcess]:
-    """Provide what runs jobs here; see `InProcess`.
-
-    Raises:
-        ImproperlyConfigured: no backend of TASKS is jobsup's.
-    """
-    store, settings = the_store(), conf.load()
+def in_process(store: Store, *, raise_errors: bool) -> Iterator[InProcess]:
+    """Provide what runs jobs here; see `InProcess`."""
+    settings = conf.load()
     run = runs.begin(store, "testing", settings.node_name, "", os.getpid(), settings.lease_s)
     try:
         here = InProcess(store, run, settings, raise_errors=raise_errors)
@@ -126,17 +128,27 @@ def in_process(*, raise_errors: bool) -> Iterator[InProcess]:
             runs.end(store, run)
 
 
-def the_store() -> Store:
-    """Return the jobs of this project; nobody else is woken for them.
+def the_store(backend: str) -> Store:
+    """Return the jobs of a backend; nobody else is woken for them."""
+    return _silent(homes.of(backend))
+
+
+def the_stores() -> list[Store]:
+    """Return the jobs of this project, a store for each database; nobody else is woken for them.
 
     Raises:
         ImproperlyConfigured: no backend of TASKS is jobsup's.
     """
-    if not any(isinstance(task_backends[alias], JobsupBackend) for alias in task_backends):
+    found = [alias for alias in task_backends if isinstance(task_backends[alias], JobsupBackend)]
+    if not found:
         raise ImproperlyConfigured(
             "no backend in TASKS is jobsup's, so there are no jobs to test: leave TASKS as it is in production"
         )
-    return Store(crash_attempts=conf.load().crash_attempts, notify=False)
+    return [_silent(alias) for alias in dict.fromkeys(map(homes.of, found))]
+
+
+def _silent(alias: str) -> Store:
+    return Store(alias, crash_attempts=conf.load().crash_attempts, notify=False)
 
 
 def _nobody_asked() -> bool:
@@ -169,7 +181,7 @@ class _Mark(NamedTuple):
 
 
 @contextlib.contextmanager
-def _unharmed(_row: LoadedRow) -> Iterator[None]:
+def _unharmed() -> Iterator[None]:
     """Have the caller's transaction survive a job's database errors; outside of one nothing needs to be done."""
     marks = [
         _Mark(connection, connection.savepoint(), len(connection.run_on_commit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from django.utils import timezone
@@ -10,7 +11,7 @@ from django.utils import timezone
 from jobsup.models import Job, Status
 from jobsup.results import JobsupResult
 from jobsup.store import Store
-from jobsup.testing.inprocess import in_process
+from jobsup.testing.inprocess import InProcess, in_process, the_stores
 
 ATTEMPTS_MAX = 1000
 """How many attempts are run at most when no limit is given."""
@@ -44,23 +45,27 @@ def run_pending(
         ValueError: `advance` is a datetime without a time zone and USE_TZ is on, or the reverse.
     """
     queues = [queue] if isinstance(queue, str) else None if queue is None else list(queue)
-    ran: list[int] = []
-    with in_process(raise_errors=raise_errors) as here:
-        until = _until(advance, here.store)
+    ran: list[tuple[InProcess, int]] = []
+    with ExitStack() as stack:
+        everywhere = [stack.enter_context(in_process(store, raise_errors=raise_errors)) for store in the_stores()]
+        stores = [here.store for here in everywhere]
+        until = _until(advance, stores[0])
         while limit is None or len(ran) < limit:
-            pk = here.claim(queues)
-            if pk is None:
-                if here.store.sql.promote() or (advance is not False and _promote_next(here.store, queues, until)):
+            claimed = next(((here, pk) for here in everywhere if (pk := here.claim(queues)) is not None), None)
+            if claimed is None:
+                promoted = sum(store.sql.promote() for store in stores)
+                if promoted or (advance is not False and _promote_next(stores, queues, until)):
                     continue
                 break
+            here, pk = claimed
             if limit is None and len(ran) >= ATTEMPTS_MAX:
                 here.store.release(here.run_id, [pk])
                 raise RuntimeError(
                     f"{ATTEMPTS_MAX} attempts were run and there are more: does a job enqueue itself? Give a limit"
                 )
-            ran.append(pk)
+            ran.append(claimed)
             here.run(pk)
-        return here.results(list(dict.fromkeys(ran)))
+        return [result for here, pk in dict.fromkeys(ran) for result in here.results([pk])]
 
 
 def _until(advance: bool | timedelta | datetime, store: Store) -> datetime | None:  # noqa: FBT001  # the caller's own
@@ -74,12 +79,13 @@ def _until(advance: bool | timedelta | datetime, store: Store) -> datetime | Non
     return None
 
 
-def _promote_next(store: Store, queues: Sequence[str] | None, until: datetime | None) -> bool:
+def _promote_next(stores: Sequence[Store], queues: Sequence[str] | None, until: datetime | None) -> bool:
     """Make those scheduled jobs ready whose time comes first; False if that is too late or there are none."""
-    scheduled = Job.objects.using(store.alias).filter(status=Status.SCHEDULED)
+    everywhere = [Job.objects.using(store.alias).filter(status=Status.SCHEDULED) for store in stores]
     if queues is not None:
-        scheduled = scheduled.filter(queue__in=queues)
-    due_at = scheduled.order_by("run_after").values_list("run_after", flat=True).first()
+        everywhere = [scheduled.filter(queue__in=queues) for scheduled in everywhere]
+    times = [jobs.order_by("run_after").values_list("run_after", flat=True).first() for jobs in everywhere]
+    due_at = min((time for time in times if time is not None), default=None)
     if due_at is None or (until is not None and due_at > until):
         return False
-    return bool(scheduled.filter(run_after=due_at).update(status=Status.READY))
+    return sum(jobs.filter(run_after=due_at).update(status=Status.READY) for jobs in everywhere) > 0

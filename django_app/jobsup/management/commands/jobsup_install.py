@@ -12,7 +12,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobsup import conf, queues, units
+from jobsup import conf, homes, queues, units
 
 SYSTEM_UIDS_BELOW = 1000  # UID_MIN of login.defs(5)
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument("--systemd", action="store_true", required=True, help="a unit for systemd")
         parser.add_argument("--name", help="name of the supervisor; the unit is jobsup-NAME.service then")
+        parser.add_argument("--database", metavar="ALIAS", help="the database whose jobs it runs")
         parser.add_argument(
             "--queue", action="append", default=[], metavar="NAME", dest="queues",
             help="serve this queue; may be given several times (default: all queues in TASKS)",
@@ -46,7 +47,8 @@ class Command(BaseCommand):
         """Print the files, or write them all or none; then say what to do next."""
         try:
             project = self._project(options)
-            files = self._files(project, options)
+            with homes.at(homes.checked(options["database"])):
+                files = self._files(project, options)
         except (ImproperlyConfigured, units.UnitError) as error:
             raise CommandError(str(error)) from error
         if options["write"]:
@@ -110,7 +112,11 @@ class Command(BaseCommand):
     def _files(project: units.Project, options: dict[str, Any]) -> dict[str, str]:
         """Return the files by their names below the folder of units; the unit is the first."""
         name = None if options["name"] is None else conf.check_name("--name", options["name"])
+        if options["database"] and not name:
+            raise ImproperlyConfigured("--database wants a --name: the unit jobsup.service is that of the router's")
         if options["instances"]:
+            if options["database"]:
+                raise ImproperlyConfigured("--database does not go with --instances: leave one of them out")
             if options["queues"]:
                 raise ImproperlyConfigured(
                     "--queue does not go with --instances: an instance serves the queue that it is called after"
@@ -119,7 +125,7 @@ class Command(BaseCommand):
         else:
             if options["queues"]:
                 queues.served(options["queues"])
-            unit, text = units.service(project, name, options["queues"])
+            unit, text = units.service(project, name, options["queues"], options["database"])
         return {unit: text} | (dict([units.hardening(unit)]) if options["hardening"] else {})
 
     def _write(self, directory: Path, files: dict[str, str], *, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import threading
 from contextlib import nullcontext
@@ -13,11 +14,11 @@ from django.conf import settings as project
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
-from jobsup import conf, control, logs, queues, service
+from jobsup import conf, control, homes, logs, queues, service
 from jobsup.autoreload import watching
 from spawnpool.control import COMMANDS
 from spawnpool.daemonize import CannotDetach
-from spawnpool.errors import AlreadyRunning, RunOver, SpawnpoolError
+from spawnpool.errors import AlreadyRunning, SpawnpoolError
 from spawnpool.process import fill_standard_streams
 from spawnpool.states import ExitCode
 
@@ -45,10 +46,16 @@ class Command(BaseCommand):
             "now), reload (new code and settings), quiet (take no new work), resume, status (show what it does)",
         )  # fmt: skip
         parser.add_argument("--name", help="name of the supervisor, one of a kind on this machine ('default')")
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="the database whose jobs it runs (default: that of the router)"
+        )
         asking = parser.add_argument_group("talking to a running supervisor")
         asking.add_argument("--wait", action="store_true", help="wait until it has come about")
         asking.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait (for ever)")
         asking.add_argument("--json", action="store_true", help="print the answer as JSON")
+        asking.add_argument(
+            "--alive", action="store_true", help="status: exit with 0 also while it waits for its database"
+        )
         running = parser.add_argument_group("running")
         running.add_argument("--workers", type=int, metavar="N", help="worker processes (JOBSUP['WORKERS'], 2)")
         running.add_argument(
@@ -85,8 +92,9 @@ class Command(BaseCommand):
         """Refuse settings that cannot work in one sentence, before the system checks tell them in their own form."""
         try:
             conf.load()
-            queues.served(options["queues"])
-            return super().execute(*args, **options)
+            with homes.at(homes.checked(options["database"])):
+                queues.served(options["queues"])
+                return super().execute(*args, **options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=ExitCode.BAD_CONFIG) from error
         except SystemCheckError as error:
@@ -107,6 +115,7 @@ class Command(BaseCommand):
                 settings,
                 wait=options["wait"],
                 as_json=options["json"],
+                alive=options["alive"],
                 timeout_s=options["timeout"],
                 stdout=self.stdout,
             )
@@ -134,8 +143,6 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{error}: stop that supervisor, or give this one another {another}", returncode=ExitCode.BAD_CONFIG
             ) from error
-        except RunOver as error:
-            raise CommandError(str(error), returncode=ExitCode.RUN_OVER) from error
         except CannotDetach as error:
             raise self._at_once(error) from error
         except SpawnpoolError as error:
@@ -162,7 +169,12 @@ class Command(BaseCommand):
 
     @staticmethod
     def _refuse_where_it_cannot_be(options: dict[str, Any]) -> None:
-        """Refuse what helps developers where there is none, or where two of them would be in each other's way."""
+        """Refuse to be one within a job, and what helps developers where there is none or in each other's way."""
+        if options["action"] == RUN and multiprocessing.parent_process() is not None:
+            raise ImproperlyConfigured(
+                "a worker cannot become a supervisor: have the job start `manage.py jobsupervisor` as a process of its "
+                "own, under another --name"
+            )
         for option in ("reload", "debug"):
             others = [other for other in NOT_WHILE_DEVELOPING[option] if options[other]]
             if options[option] and others:
@@ -187,6 +199,8 @@ class Command(BaseCommand):
             raise ImproperlyConfigured(
                 "DJANGO_SETTINGS_MODULE is not set: workers are fresh processes and find the settings by that name only"
             )
+        if homes.here() != homes.default():  # the other alias leads to the router's
+            settings = dataclasses.replace(settings, listen_alias=None)
         return settings
 
 
