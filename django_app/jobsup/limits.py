@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from jobsup.conf import Conf
+from jobsup.errors import RowUnreadable
 from jobsup.options import options_of
 from spawnpool.bounds import Bounds
 
@@ -22,7 +23,10 @@ def bounds_of(text: str | None, default: Bounds) -> Bounds:
         text: the options that its row keeps.
         default: for what that leaves open.
     """
-    given = {name: value for name, value in options_of(text).items() if value is not None}
+    try:
+        given = {name: value for name, value in options_of(text).items() if value is not None}
+    except RowUnreadable:
+        return default  # the job fails by it when it begins
     return Bounds(
         given.get("timeout", default.timeout_s) or None,
         given.get("timeout_grace", default.grace_s),

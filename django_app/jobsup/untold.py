@@ -48,12 +48,15 @@ def take(store: Store, pks: Sequence[int], run: int | None = None) -> set[int]:
     jobs = Job.objects.using(store.alias).filter(pk__in=pks, untold=True, status__in=ENDED)
     if run is not None:
         jobs = jobs.filter(claimed_by=run)
-    with transaction.atomic(using=store.alias):
+
+    def taken() -> set[int]:
         if not jobs.update(untold=True):  # a write that changes nothing locks them, on every vendor
             return set()
-        taken = set(jobs.values_list("pk", flat=True))
-        Job.objects.using(store.alias).filter(pk__in=taken).update(untold=False)
-        return taken
+        mine = set(jobs.values_list("pk", flat=True))
+        Job.objects.using(store.alias).filter(pk__in=mine).update(untold=False)
+        return mine
+
+    return store.sql.together(taken)
 
 
 def tell_at_commit(store: Store, pks: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from django.db import transaction
 
-from jobsup.models import FailedAttempt, Status
+from jobsup.models import FailedAttempt, Status, label_of
 from jobsup.sql import LoadedRow
 from jobsup.store import Store
 
@@ -135,7 +135,7 @@ def _late(store: Store, pk: int, until: Until, timeout_s: float) -> str:
     words = f"not {until} after {timeout_s:g} s"
     if failures and row.status in (Status.READY, Status.SCHEDULED):
         return f"{words}: attempt {failures[-1].attempt} failed ({_words(failures)}) and another one follows"
-    return f"{words}: the job is {Status(row.status).label}"
+    return f"{words}: the job is {label_of(row.status)}"
 
 
 def _words(failures: Sequence[FailedAttempt]) -> str:

@@ -17,6 +17,7 @@ from spawnpool.pools import Pool
 from spawnpool.runfile import RunFile
 from tests.db.rows import at_once, begin, claimed, put, row, statements_of
 from tests.support import eventually
+from tests.vendors import ON_ONE_STATEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,6 +76,7 @@ def test_a_queue_with_a_limit_has_its_turn_by_priority_where_every_queue_is_serv
     assert take(store, run, None, 9, slow=1) == [next_one, mail[1]]
 
 
+@ON_ONE_STATEMENT
 def test_a_claim_for_a_pool_is_one_statement(store: Store) -> None:
     """Whatever its limits are."""
     put(store, 3)

@@ -280,6 +280,7 @@ def test_a_step_that_the_database_ends_is_tried_again_as_a_smaller_one(
     with monkeypatch.context() as patch:
         patch.setattr("jobsup.sql.pruning._PG_PRUNE", "SELECT nonsense, %s, %s, %s, %s, %s, %s, %s")
         patch.setattr("jobsup.sql.pruning._LITE_SPAN", "SELECT nonsense, %s, %s")
+        patch.setattr("jobsup.sql.pruning._MY_SPAN", "SELECT nonsense, %s, %s")
         with pytest.raises(DatabaseError):
             pruning.turn(run)
     assert pruning.due_at == clock.now + REST_S

@@ -19,6 +19,7 @@ from jobsup.unique import KEY_CHARS_MAX, key_of
 from tests.db import misfits
 from tests.db.rows import at_once, begin, new_row, row, statements_of, success
 from tests.db.uniques import put_unique, unique_row
+from tests.vendors import ON_ONE_STATEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +215,7 @@ def test_a_cancelled_job_gives_its_key_up(routed: str) -> None:
     assert once.enqueue(1).id != first.id
 
 
+@ON_ONE_STATEMENT
 def test_a_unique_job_costs_one_statement_and_a_plain_one_has_no_conflict_clause(store: Store) -> None:
     """As long as there is no conflict."""
     with statements_of(store.alias) as statements:

@@ -37,7 +37,7 @@ if __name__ == "__main__":
 """
 SETTINGS = f"""
 from tests.settings import *
-JOBSUP = {{"WORKERS": 1, "LEASE": {LEASE_S}}}
+JOBSUP = {{**JOBSUP, "WORKERS": 1, "LEASE": {LEASE_S}}}
 """
 TWO_WORKERS = SETTINGS.replace('"WORKERS": 1', '"WORKERS": 2')
 ENVIRONMENT = f"JOBSUP_TEST_DEFAULT=sqlite\nJOBSUP_TEST_SQLITE={STATE}/jobsup.sqlite3\n"

@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.utils import timezone
 
 from jobsup.models import Status
 from jobsup.store import Store
@@ -200,7 +202,7 @@ def test_the_command_tells_what_became_of_each_job(database: Database) -> None:
     with database.supervisor("--workers", "1", JOBSUP={"CANCEL_ASK": 600}) as supervisor:
         wait_final(supervisor, [ended], WAIT_S)
         wait_begun(supervisor, waiting)
-        pending = tasks.noop.enqueue()
+        pending = tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
         command = run_django(
             database.env, "jobs", "cancel", ended.id, pending.id, waiting.id, "12345678", "--wait", "--timeout", "0.5"
         )

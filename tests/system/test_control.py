@@ -45,10 +45,10 @@ def tell(database: Database, *args: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def told(database: Database, *args: str) -> dict[str, Any]:
-    """Run a command that goes well; return its answer as data."""
-    code, printed = tell(database, *args, "--json")
-    assert code == 0, printed
+def told(database: Database, *args: str, code: int = 0) -> dict[str, Any]:
+    """Run a command that is answered; return the answer as data."""
+    returned, printed = tell(database, *args, "--json")
+    assert returned == code, printed
     answer: dict[str, Any] = json.loads(printed)
     assert answer["ok"] is True
     return answer
@@ -134,8 +134,8 @@ def test_status_tells_what_it_waits_for(database: Database, tmp_path: Path) -> N
     with database.supervisor("--workers", "1") as supervisor:
         supervisor.wait_log(told_why, WAIT_S)
         code, printed = tell(database, "status")
-        assert (code, printed.splitlines()[1][: len(told_why)]) == (0, told_why), printed
-        assert told(database, "status")["status"]["trouble"].startswith(told_why)
+        assert (code, printed.splitlines()[1][: len(told_why)]) == (10, told_why), printed
+        assert told(database, "status", code=10)["status"]["trouble"].startswith(told_why)
         supervisor.stop(timeout_s=WAIT_S)
 
 
@@ -285,7 +285,8 @@ def test_a_supervisor_that_waits_for_its_database_answers_and_can_be_ended(datab
     database.env["JOBSUP_TEST_SQLITE"] = str(tmp_path / "nowhere" / "x")
     with database.supervisor("--workers", "1") as supervisor:
         supervisor.wait_log("waiting for the database", WAIT_S)
-        snapshot = told(database, "status")["status"]
+        snapshot = told(database, "status", code=10)["status"]
+        assert told(database, "status", "--alive")["status"]["trouble"] == snapshot["trouble"]
         assert (snapshot["state"], snapshot["workers"]) == ("starting", [])
         code, printed = tell(database, "drain", "--wait")
         assert code == 0, printed

@@ -59,6 +59,7 @@ def test_each_task_option_is_there_once() -> None:
     assert set(OPTIONS) <= {field.name for field in dataclasses.fields(JobsupTask)}
     assert set(inspect.signature(JobsupTask.using).parameters) - {"self", "run_after"} == (DJANGOS | set(OPTIONS)) - {
         "takes_context",
+        "atomic",
         "schedule",
     }
 

@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from jobsup.models import FailedAttempt, Job, Status
-from tests.support import eventually, is_alive
+from tests.support import eventually, is_alive, run_django
 from tests.system.jobs import (
     ON_POSTGRESQL,
     ON_SQLITE,
@@ -27,7 +27,7 @@ from tests.system.jobs import (
     wait_status,
     words,
 )
-from tests.testapp import nasty, tasks
+from tests.testapp import nasty, tasks, troubles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.databases import Database
     from tests.support import Supervisor
 
+WAIT_S = 60
 DEATH_TOLD_S = 2.0  # a death is acted on within one second; the test's own look may take another on a busy machine
 
 
@@ -186,7 +187,7 @@ def test_f4_a_worker_killed_between_its_record_and_its_report_leaves_one_run_of_
 ) -> None:
     """The commit is the truth: successful once, attempt 1, no second run, although the supervisor never heard."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "after", "done.status")
+    fault(database, tmp_path, "worker", "after", "done.result")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
         assert "was killed by SIGKILL" in supervisor.log()
@@ -200,7 +201,7 @@ def test_f4_a_worker_killed_between_the_return_of_a_job_and_its_record_has_it_ru
 ) -> None:
     """At least once: the attempt is told as what it was, and the second one is recorded."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "before", "done.status")
+    fault(database, tmp_path, "worker", "before", "done.result")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
     assert (status(job), row(job).attempt, len(runs(job))) == (Status.SUCCESSFUL, 2, 2)
@@ -217,7 +218,7 @@ def test_f42_p8_an_answer_to_the_commit_that_is_lost_does_not_run_the_job_again(
 ) -> None:
     """The record is committed and the connection breaks: the repeated record changes nothing."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "after", "done.status", "OperationalError")
+    fault(database, tmp_path, "worker", "after", "done.result", "OperationalError")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
     assert_once(job)
@@ -229,7 +230,7 @@ def test_p13_a_record_that_the_database_refuses_is_told_as_the_failure_of_that_j
 ) -> None:
     """The outcome cannot be stored: the job is FAILED in words, and the next one is run."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "before", "done.status", "DataError")
+    fault(database, tmp_path, "worker", "before", "done.result", "DataError")
     with database.supervisor("--workers", "1") as supervisor:
         wait_final(supervisor, [job])
         after = tasks.effect.enqueue()
@@ -341,3 +342,41 @@ def test_f49_statements_that_fail_now_and_then_lose_nothing(database: Database) 
         assert supervisor.wait(60) == 0
     for job in jobs:
         assert_once(job)
+
+
+# -- hostile text and supervisors within jobs -------------------------------------------------------------------------
+
+
+@ON_SQLITE
+def test_p12_an_error_that_would_steer_a_terminal_stands_in_log_and_command_as_text(database: Database) -> None:
+    """Nothing but printable characters, and no line that the job wrote passes for one of the log."""
+    hostile = troubles.raise_hostile.enqueue()
+    with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
+        assert supervisor.wait(WAIT_S) == 0
+        log = supervisor.log()
+    shown = run_django(database.env, "jobs", "show", hostile.id).stdout
+    listed = run_django(database.env, "jobs", "list").stdout
+    for text in (log, shown, listed):
+        assert [char for char in text if not char.isprintable() and char not in "\n\t"] == []
+        assert troubles.LINE not in text.splitlines()
+    assert "Hostile" in log
+    assert r"\x1b[2J" in shown
+
+
+@ON_SQLITE
+def test_f36_a_job_may_use_multiprocessing_and_no_supervisor_begins_within_another(database: Database) -> None:
+    """A process of the job's own works; a second supervisor of the name is refused in words, the worker goes on."""
+    doubled, started = troubles.use_multiprocessing.enqueue(21), troubles.start_supervisor.enqueue()
+    with database.supervisor("--workers", "1") as supervisor:
+        wait_final(supervisor, [doubled, started], WAIT_S)
+        after = tasks.add.enqueue(1, 2)
+        wait_final(supervisor, [after], WAIT_S)
+        supervisor.stop(timeout_s=WAIT_S)
+    for job in (doubled, started, after):
+        job.refresh()
+    assert words(started) == []
+    assert (doubled.return_value, after.return_value) == (42, 3)
+    told = started.return_value
+    assert told["code"] == 4
+    assert str(supervisor.pid) in told["stderr"], "whose the name is"
+    assert told["said"].startswith("a worker cannot become a supervisor")

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 HUP, TSTP, CONT = signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT
 CODE = "from jobsup import task\n@task\ndef version():\n    return {version!r}\n"
-SETTINGS = "from tests.settings import *\nJOBSUP = {{**JOBSUP, {jobsup}}}\n"
+SETTINGS = """
+from tests.settings import *
+JOBSUP = {{**JOBSUP, "TASK_MODULES": [*JOBSUP["TASK_MODULES"], "changing"], {jobsup}}}
+"""
 
 
 class Site:
@@ -138,9 +141,9 @@ def test_f28_a_module_of_tasks_that_cannot_be_imported_refuses_a_reload_and_no_s
     shop.mkdir()
     (shop / "__init__.py").touch()
     (shop / "tasks.py").write_text("import cake\n")
-    (shop / "settings.py").write_text("from tests.settings import *\n")
+    (shop / "settings.py").write_text(SETTINGS.format(jobsup=""))
     (site.place / "changing_settings.py").write_text(
-        "from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'shop']\n"
+        SETTINGS.format(jobsup="") + "INSTALLED_APPS = [*INSTALLED_APPS, 'shop']\n"
     )
     told = "the module shop.tasks cannot be imported: builtins.ModuleNotFoundError: No module named 'cake'"
     with site.supervisor("--workers", "1", settings=settings) as supervisor:

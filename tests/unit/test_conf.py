@@ -16,9 +16,9 @@ from jobsup.backend import JobsupBackend
 JOBSUP = "jobsup.backend.JobsupBackend"
 OURS = {"BACKEND": JOBSUP}
 EXPECTED_KEYS = (
-    "BOOT_TIMEOUT, CANCEL_ASK, CANCEL_GRACE, CRASH_ATTEMPTS, GRACE, KEEP, LEASE, MAX_AGE, MAX_JOBS, MAX_RSS, "
-    "MEMORY_LIMIT, NAME, NODE, NOTIFY, POOLS, RESTARTS, RESTARTS_WINDOW, RUN_DIR, SCHEDULES, TIMEOUT, TIMEOUT_GRACE, "
-    "WORKERS"
+    "BOOT_TIMEOUT, CANCEL_ASK, CANCEL_GRACE, CRASH_ATTEMPTS, GRACE, KEEP, LEASE, LISTEN_ALIAS, MAX_AGE, MAX_JOBS, "
+    "MAX_RSS, MEMORY_LIMIT, NAME, NODE, NOTIFY, POOLS, RESTARTS, RESTARTS_WINDOW, RUN_DIR, SCHEDULES, TASK_MODULES, "
+    "TIMEOUT, TIMEOUT_GRACE, WORKERS"
 )
 
 
@@ -70,6 +70,7 @@ def test_everything_can_be_set() -> None:
         "CANCEL_GRACE": 2.5,
         "RESTARTS": 3,
         "RESTARTS_WINDOW": 10,
+        "TASK_MODULES": ["shop.jobs", "reports"],
     }
     with override_settings(JOBSUP=given):
         assert conf.load() == conf.Conf(
@@ -77,6 +78,7 @@ def test_everything_can_be_set() -> None:
             run_dir="/run/jobsup", notify=False, crash_attempts=1, timeout_s=3600.0, timeout_grace_s=0,
             memory_limit=512 * 2**20, max_jobs=1000, max_rss=2**30, max_age_s=86400.0, cancel_ask_s=0,
             cancel_grace_s=2.5, restarts=3, restarts_window_s=10,
+            task_modules=("shop.jobs", "reports"),
         )  # fmt: skip
 
 
@@ -195,7 +197,7 @@ def test_a_duration_out_of_range_is_told_as_it_was_given() -> None:
         ({"x": OURS | {"QUEUES": [1]}}, "TASKS['x']['QUEUES'] contains 1: expected names of 1 to 64 characters"),
         ({"x": OURS | {"QUEUES": ["q" * 65]}}, f"TASKS['x']['QUEUES'] contains {'q' * 65!r}: expected names"),
         ({"x": OURS | {"OPTIONS": 1}}, "TASKS['x']['OPTIONS'] is 1: expected a dict"),
-        ({"x": OURS | {"OPTIONS": {"a": 1}}}, "TASKS['x']['OPTIONS']['a'] is unknown; jobsup's backend has no options"),
+        ({"x": OURS | {"OPTIONS": {"a": 1}}}, "TASKS['x']['OPTIONS']['a'] is unknown; there is database"),
     ],
 )
 def test_wrong_tasks_are_told_with_their_path(tasks: Any, expected: str) -> None:
