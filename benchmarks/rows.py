@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import claims, wakeups
 from benchmarks.atomic import atomic, window
+from benchmarks.server import server
 from benchmarks.world import supervisor, wait_ready
 
 Figures = dict[str, float]
@@ -203,6 +204,7 @@ ROWS: dict[str, tuple[Callable[[int], Figures], int]] = {
     "window": (window, 5_000),
     "enqueuers": (wakeups.enqueuers, 12_000),
     "idle": (wakeups.idle, 20),
+    "server": (server, 30_000),
 }
 """Each measurement with its usual number of jobs."""
 
