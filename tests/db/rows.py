@@ -167,3 +167,18 @@ def at_once(actions: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(max_workers=len(actions)) as threads:
         futures = [threads.submit(do, action) for action in actions]
         return [future.result(TIMEOUT_S) for future in futures]
+
+
+def crowd(store: Store, status: int, claimed_by: int | None = None, count: int = 2000) -> None:
+    """Insert jobs of one kind, and let PostgreSQL learn of them.
+
+    What it knows of a table that is nearly empty changes whenever it is vacuumed, and with it the plans.
+    """
+    sql = """
+        INSERT INTO jobsup_job (task, queue, backend, priority, arguments, status, claimed_by, attempt, worker,
+                                enqueued_at)
+        SELECT 'tests.testapp.tasks.noop', 'default', 'default', 0, '{"args":[],"kwargs":{}}', %s, %s, 1, '', now()
+        FROM generate_series(1, %s)
+    """
+    store.sql.run(sql, (status, claimed_by, count))
+    store.sql.run("ANALYZE jobsup_job")

@@ -8,10 +8,11 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from jobsup.models import Status
 from jobsup.sql import FinishRow
 from jobsup.sql.postgresql import care
 from jobsup.store import Store
-from tests.db.rows import begin, claimed
+from tests.db.rows import begin, claimed, crowd
 from tests.db.test_plans import nodes_of, plans
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def test_p1_cancellations_are_looked_for_without_the_claims(postgresql: str) -> 
     """By an index of their own, which stays empty whatever an old transaction keeps in that of the claims."""
     store = Store(postgresql)
     run = begin(store)
+    crowd(store, Status.RUNNING, run)
     [plan] = plans(store, lambda: store.cancel_asked(run), "EXPLAIN (FORMAT JSON)")
     assert [scan.get("Index Name") for scan in nodes_of(plan).scans] == [care.ASKED]
 

@@ -17,7 +17,7 @@ from jobsup.models import Job, Status
 from jobsup.store import Store
 from jobsup.unique import KEY_CHARS_MAX, key_of
 from tests.db import misfits
-from tests.db.rows import at_once, begin, new_row, row, statements_of, success
+from tests.db.rows import at_once, begin, crowd, new_row, row, statements_of, success
 from tests.db.uniques import put_unique, unique_row
 from tests.vendors import ON_ONE_STATEMENT
 
@@ -227,6 +227,8 @@ def test_a_unique_job_costs_one_statement_and_a_plain_one_has_no_conflict_clause
 def test_both_keys_are_found_by_their_indexes(postgresql: str) -> None:
     """Whoever looks for the job that has a key reads no other."""
     store = Store(postgresql)
+    crowd(store, Status.READY)
+    crowd(store, Status.RUNNING, begin(store))
     plans = []
     with transaction.atomic(using=postgresql), connections[postgresql].cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
