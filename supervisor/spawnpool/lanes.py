@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Semaphore
-from typing import Any
+from typing import Any, NoReturn
 
 from spawnpool.errors import BrokenReport, LaneLost
 from spawnpool.process import spawn_context
 from spawnpool.reports import Kind, Report, decode, encode
+from spawnpool.states import ExitCode
 
 STOP = None
 """The message that asks a worker to leave."""
@@ -131,15 +132,14 @@ class WorkerLane:
     def receive(self, timeout_s: float) -> Hand | bool | None:
         """Wait for the next message: a hand, STOP (None), or False when the time is over.
 
-        Raises:
-            BrokenPipeError: the supervisor is gone.
+        Ends this process where the supervisor is gone.
         """
         if not self._arrivals.poll(timeout_s * 1000):
             return False
         try:
             return self._queue.get()
         except EOFError:
-            raise BrokenPipeError from None
+            _end_without_supervisor()
 
     def has_more(self) -> bool:
         """Tell whether another message is already there."""
@@ -152,12 +152,16 @@ class WorkerLane:
     def report(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
         """Send one report; atomic, so that a second thread of the worker may report too.
 
+        Ends this process where the supervisor is gone.
+
         Raises:
-            BrokenPipeError: the supervisor is gone.
             LaneLost: a job closed or replaced the descriptor; nothing was written.
         """
         self._assert_same(1)
-        os.write(self._fd, encode(kind, key, amount, text))
+        try:
+            os.write(self._fd, encode(kind, key, amount, text))
+        except BrokenPipeError:
+            _end_without_supervisor()
 
     def assert_intact(self) -> None:
         """Check that both descriptors are still ours.
@@ -175,6 +179,15 @@ class WorkerLane:
         except OSError:
             pass
         raise LaneLost
+
+
+def _end_without_supervisor() -> NoReturn:
+    """End at once, whatever is being done and in whichever thread.
+
+    The supervisor's ends are closed an instant before the kernel ends its workers. As an exception that would become
+    the failure of whoever reports: of the boot, or of the job at hand.
+    """
+    os._exit(ExitCode.OK)
 
 
 def _identity(fd: int) -> tuple[int, int]:

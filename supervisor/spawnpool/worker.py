@@ -179,8 +179,6 @@ class Worker:
         except SourceUnavailable as error:
             sys.stderr.write(f"worker {self._number} (pid {self._pid}) leaves: {error}\n")
             return ExitCode.NOT_RECORDED
-        except BrokenPipeError:
-            pass  # the supervisor is gone; the kernel is about to end this process too
         return ExitCode.OK
 
     def settled(self, pk: int) -> None:
