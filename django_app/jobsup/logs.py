@@ -17,7 +17,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class CurrentJob(NamedTuple):
-    """The job that this process is running."""
+    """The job that this process is running; `task` as it stands in its row, which anybody may have written."""
 
     id: int
     task: str
@@ -31,7 +31,7 @@ _LINE = re.compile(r"\n(?=\S)")
 def set_current(job: CurrentJob | None) -> None:
     """Say which job the records from now on belong to."""
     global _current  # noqa: PLW0603  # a worker runs one job at a time, and its helper threads work for that one too
-    _current = None if job is None else job._replace(task=one_line(job.task))
+    _current = job
 
 
 def current() -> CurrentJob | None:
@@ -45,7 +45,9 @@ class JobFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes."""
         job = _current
-        record.job_id, record.job_task, record.job_attempt = ("-", "-", "-") if job is None else job
+        record.job_id, record.job_task, record.job_attempt = (
+            ("-", "-", "-") if job is None else (job.id, one_line(job.task), job.attempt)
+        )
         return True
 
 

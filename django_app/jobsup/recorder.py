@@ -1,7 +1,8 @@
 """Records the ends of jobs in the database: several short ones in one statement, none later than 10 ms.
 
 The worker's main thread records between jobs. When a job runs on while earlier ones wait to be recorded, a helper
-thread, started at the first need, records them on a connection of its own.
+thread, started at the first need, records them on a connection of its own. While jobs are short it stays out of the
+way: another thread at work, and another connection, cost more than they do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from spawnpool.errors import LaneLost, SourceUnavailable
 
 LATEST_S = 0.010
 """How long an end may wait to be recorded (design: 10 ms)."""
+MAIN_SHARE = 0.3
+"""The last part of that time, in which the main thread records after a job; one that takes longer is long."""
 TOGETHER_MAX = 500
 RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, *[4.0] * 6)
 """The waits between tries: together about 28 s, less than the usual lease of 30 s."""
@@ -71,6 +74,7 @@ class Recorder:
         self._recorded: list[Entry] = []
         self._listing = threading.Lock()  # of the two lists; held for an instant
         self._writing = threading.Lock()  # held while writing, so that batches are settled in the lane's order
+        self._busy_since = 0.0  # when the job at hand began
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,7 +85,7 @@ class Recorder:
 
     def is_due(self) -> bool:
         """Tell the main thread whether to record now: enough wait, or the oldest has waited for most of its time."""
-        return self._left_s() <= LATEST_S * 0.3 or len(self._entries) >= TOGETHER_MAX
+        return self._left_s() <= LATEST_S * MAIN_SHARE or len(self._entries) >= TOGETHER_MAX
 
     def record(self) -> None:
         """Record everything that waits; to be told by the next `flush`."""
@@ -101,8 +105,13 @@ class Recorder:
             if entry.recorded is not None:
                 _tell(entry.pk, entry.recorded)
 
-    def guard(self) -> None:
-        """Have the helper thread record what waits, should the next job take longer than that may wait."""
+    def guard(self, started_at: float) -> None:
+        """Have the helper thread record what waits, should the job that begins take longer than that may wait.
+
+        Args:
+            started_at: when it begins, on the monotonic clock.
+        """
+        self._busy_since = started_at
         if self._entries and not self._wanted.is_set():
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="jobsup-recorder", daemon=True)
@@ -111,7 +120,7 @@ class Recorder:
 
     def _watch(self) -> None:
         while self._wanted.wait():
-            while (left_s := self._left_s()) < LATEST_S * 2:
+            while (left_s := self._left_alone_s()) < LATEST_S * 2:
                 if left_s > LATEST_S * 0.1:
                     time.sleep(left_s - LATEST_S * 0.1)
                 elif not self._flush_late():
@@ -126,6 +135,10 @@ class Recorder:
             if not self._entries:
                 return LATEST_S * 3
             return self._entries[0].ended_at + LATEST_S - time.monotonic()
+
+    def _left_alone_s(self) -> float:
+        """Return for how long the helper thread need not care: the main thread records after a job that is short."""
+        return max(self._left_s(), self._busy_since + LATEST_S * MAIN_SHARE - time.monotonic())
 
     def _flush_late(self) -> bool:
         try:
@@ -224,7 +237,8 @@ def insist(operation: Callable[[], T], alias: str, what: str, alive: Callable[[]
     """
     last, fresh = "", False
     for delay_s in RETRY_S:
-        time.sleep(delay_s)
+        if delay_s:  # a sleep of no time at all takes a switch of threads and 0.1 ms all the same
+            time.sleep(delay_s)
         alive()
         try:
             return operation()

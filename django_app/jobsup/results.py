@@ -113,6 +113,9 @@ class JobsupResult(TaskResult):  # type: ignore[type-arg,misc,unused-ignore]
         return await sync_to_async(self.cancel)()
 
 
+_decode = json.JSONDecoder().raw_decode
+
+
 def task_of(row: LoadedRow) -> Any:
     """Return the task of a job as it was enqueued, with that job's own options.
 
@@ -198,7 +201,9 @@ def arguments_of(pk: int, text: str) -> tuple[list[Any], dict[str, Any]]:
         RowUnreadable: that is not what stands there.
     """
     try:
-        given = json.loads(text)
+        given, end = _decode(text)  # `json.loads` costs twice as much for what is short
+        if end != len(text):
+            given = json.loads(text)
         args, kwargs = given["args"], given["kwargs"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RowUnreadable(f"the arguments in the row of job {pk} cannot be read: {summary(error)}") from None

@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -130,10 +129,10 @@ class Runner:
 
     def run(self, pk: int) -> None:
         """Run one job; `tidy` keeps its outcome."""
-        self._recorder.guard()
+        started_at = time.monotonic()
+        self._recorder.guard(started_at)
         self._interrupts.bounds = self.bounds(pk)
         row, failures = self._jobs.pop(pk, (None, []))
-        started_at = time.monotonic()
         if row is not None and row.untold and row.claimed_by == self._run:
             tell = partial(self._attempts.tell, row, failures)
             self._recorder.keep(Entry(pk, None, started_at, started_at, tell, untold=True))
@@ -154,7 +153,7 @@ class Runner:
             (row, ending, started_at, ended_at), self._ended = self._ended, None
             outcome, left = ending.outcome, bounded(self._restore(row))
             if outcome is not None and left and not ending.committed:
-                outcome = replace(outcome, row=outcome.row._replace(left_behind=left))
+                outcome = outcome._replace(row=outcome.row._replace(left_behind=left))
             elif outcome is not None and left:
                 with contextlib.suppress(DatabaseError, InterfaceError):  # the log has it, too
                     self._store.note_left_behind(self._run, row.id, row.attempt, left)

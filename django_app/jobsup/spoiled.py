@@ -40,11 +40,13 @@ def load(store: Store, pks: Sequence[int], run: int) -> list[tuple[LoadedRow, li
     """Return jobs of a run as `Store.get_many` does; those that cannot be read are ended instead."""
     try:
         found = store.get_many(pks)
-        bad = {row.id for row, _ in found if not _is_sound(row)}
+        bad = set() if store.sql.keeps_types else {row.id for row, _ in found if not _is_sound(row)}
     except UNREADABLE:
         if len(pks) > 1:
             return [each for pk in pks for each in load(store, [pk], run)]
         found, bad = [], {*pks}
+    if not bad:
+        return found
     for pk in bad:
         end(store.alias, pk, run, store.sql.now())
     return [each for each in found if each[0].id not in bad]

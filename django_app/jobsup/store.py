@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from django.db import router, transaction
 from django.db.models import Case, F, Q, QuerySet, SmallIntegerField, When
@@ -43,8 +44,7 @@ class Failure:
         object.__setattr__(self, "traceback", bounded(self.traceback, TRACEBACK_CHARS_MAX + 100))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The end of one attempt, as `FinishRow` has it, with the failure if it was one."""
 
     row: FinishRow
@@ -364,7 +364,10 @@ class Store:
         return self._accepted(run, rows, accepted)
 
     def _accepted(self, run: int, rows: Sequence[FinishRow], finished: Sequence[Finished]) -> set[int]:
-        """Return the jobs whose end stands: written now, or before by a commit whose answer was lost."""
+        """Return the jobs whose end stands: written now, or before by a commit whose answer was lost.
+
+        Of those that the statement did not name the rows tell.
+        """
         accepted = {end.pk for end in finished}
         ends = {(row.pk, row.attempt, int(row.status), row.result) for row in rows if row.pk not in accepted}
         # What would be tried again is cancelled instead if that was asked for.

@@ -1,8 +1,9 @@
-"""What a supervisor and one worker share beside their lanes: one page of memory, and the last words of a crash.
+"""What a supervisor and one worker share beside their lanes: two pages of memory, and the last words of a crash.
 
-On the page the supervisor writes which job it wants to interrupt and why; a signal makes the worker look. So an
-interruption can never hit the job after the one that it is meant for. Behind the page faulthandler writes where every
-thread of the worker was when it crashed or was aborted; that needs no Python code to run any more.
+On the first page the supervisor writes which job it wants to interrupt and why; a signal makes the worker look. So an
+interruption can never hit the job after the one that it is meant for. On the second page the worker notes which key it
+has begun and when: that costs no system call, and wakes nobody. Behind the pages faulthandler writes where every thread
+of the worker was when it crashed or was aborted; that needs no Python code to run any more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import mmap
 import os
 import re
 import struct
+import time
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from spawnpool.bounds import Interrupt
 
@@ -20,8 +23,23 @@ _LAYOUT = struct.Struct("<qII")  # key, why, how often the log files were reopen
 _STACK_BYTES_MAX = 65536
 _CRASH = "Fatal Python error"
 _STACK_LINES_MAX = 40
+_WORDS_AT = 2 * _PAGE_BYTES
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)$')
 _OWN_FRAME = "/spawnpool/worker.py"
+
+
+class Begin(NamedTuple):
+    """The latest begin of a key.
+
+    Args:
+        number: how many keys have begun on this worker, this one included.
+        key: which one.
+        at: when, on the monotonic clock, in seconds.
+    """
+
+    number: int
+    key: int
+    at: float
 
 
 class Card:
@@ -33,8 +51,10 @@ class Card:
 
     def __init__(self) -> None:
         self._end = Connection(os.memfd_create("jobsup-card", os.MFD_CLOEXEC))
-        os.ftruncate(self._end.fileno(), _PAGE_BYTES)
+        os.ftruncate(self._end.fileno(), _WORDS_AT)
         self._page = mmap.mmap(self._end.fileno(), _PAGE_BYTES)
+        self._progress = mmap.mmap(self._end.fileno(), _PAGE_BYTES, offset=_PAGE_BYTES, prot=mmap.PROT_READ)
+        self._words, self._moments = memoryview(self._progress).cast("q"), memoryview(self._progress).cast("d")
         self._reopened = 0
 
     def worker_end(self) -> Connection:
@@ -54,15 +74,24 @@ class Card:
         key, why, _ = _LAYOUT.unpack_from(self._page)
         _LAYOUT.pack_into(self._page, 0, key, why, self._reopened)
 
+    def begin(self) -> Begin | None:
+        """Return the latest begin; None if there is none, or it is being written at this moment."""
+        count = self._words[0]
+        begin = Begin(count, self._words[1], self._moments[2])
+        return begin if count > 0 and self._words[0] == count else None
+
     def last_words(self) -> str:
         """Return the last that faulthandler wrote, "" if nothing; forked children of a job write there, too."""
         size = os.fstat(self._end.fileno()).st_size
-        start = max(_PAGE_BYTES, size - _STACK_BYTES_MAX)
+        start = max(_WORDS_AT, size - _STACK_BYTES_MAX)
         text = os.pread(self._end.fileno(), _STACK_BYTES_MAX, start).decode("utf-8", "replace")
         return text[max(0, text.rfind(_CRASH)) :]
 
     def close(self) -> None:
         """Throw it away."""
+        self._words.release()
+        self._moments.release()
+        self._progress.close()
         self._page.close()
         self._end.close()
 
@@ -77,11 +106,24 @@ class WorkerCard:
     def __init__(self, end: Connection) -> None:
         self._end = end
         self._page = mmap.mmap(end.fileno(), _PAGE_BYTES, prot=mmap.PROT_READ)
-        os.lseek(end.fileno(), _PAGE_BYTES, os.SEEK_SET)
+        progress = mmap.mmap(end.fileno(), _PAGE_BYTES, offset=_PAGE_BYTES)
+        self._words, self._moments = memoryview(progress).cast("q"), memoryview(progress).cast("d")
+        self._count = 0
+        os.lseek(end.fileno(), _WORDS_AT, os.SEEK_SET)
 
     def fileno(self) -> int:
         """Return the descriptor that faulthandler writes to."""
         return self._end.fileno()
+
+    def begin(self, key: int) -> int:
+        """Note that a key begins now; return how many have begun."""
+        self._count = count = self._count + 1
+        # The supervisor may look at any moment: a count below 0 tells it that the rest is being written.
+        self._words[0] = -count
+        self._words[1] = key
+        self._moments[2] = time.monotonic()
+        self._words[0] = count
+        return count
 
     def read(self) -> tuple[int, Interrupt, int]:
         """Return which key is to be interrupted, why, and how often the log files were reopened."""

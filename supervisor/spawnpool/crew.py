@@ -58,10 +58,11 @@ class Crew:
     # ---- facts
 
     def read_lanes(self) -> bool:
-        """Take in what the workers reported; tell whether there was anything."""
-        ready = self.lanes.select(0)
-        for key, _ in ready:
-            self._answer(partial(self._read_lane, key.data))
+        """Take in what the workers reported and began; tell whether there was anything."""
+        ready = {key.data for key, _ in self.lanes.select(0)}
+        ready.update(wid for wid, hands in self.hands.items() if hands.has_begun())
+        for wid in ready:
+            self._answer(partial(self._read_lane, wid))
         return bool(ready)
 
     def any_died(self, ready: set[int]) -> bool:
@@ -99,7 +100,7 @@ class Crew:
         if hands is None or hands.deaf:
             return e.Tick()
         try:
-            if reports := hands.lane.read():
+            if reports := hands.hear():
                 return e.Reported(wid, reports)
             if hands.lane.ended:
                 self._stop_listening(hands)  # or its end of file would wake the loop until the process is dead
@@ -119,7 +120,7 @@ class Crew:
             return e.Tick()
         self._stop_listening(hands)
         try:
-            return e.Reported(wid, hands.lane.read())
+            return e.Reported(wid, hands.hear())
         except BrokenReport:
             return e.Tick()  # cut off in the middle; the source knows what was finished
 

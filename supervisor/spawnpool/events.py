@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A worker's reports arrived, in order."""
+    """A worker's reports arrived, in order; a STARTED says in its amount how many microseconds ago that was."""
 
     wid: int
     reports: Sequence[Report]

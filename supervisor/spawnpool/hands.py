@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 
+from spawnpool.begins import Begins
 from spawnpool.begun import Page
 from spawnpool.card import Card
 from spawnpool.lanes import Lane
 from spawnpool.memory import OomLedger, OomWatch
 from spawnpool.pools import who
 from spawnpool.process import Exit, WorkerProcess
+from spawnpool.reports import Report
 from spawnpool.worker import WorkerSpec, worker_main
 
 
@@ -41,6 +44,7 @@ class Hands:
         self.deaf = False  # its lane is not read any more
         self.killed = False  # we sent SIGKILL
         self.ending: Exit | None = None  # it is dead, and its end waits to be accounted for
+        self._begins = Begins()
         self.card = Card()
         self.lane = Lane()
         try:
@@ -56,6 +60,19 @@ class Hands:
     def who(self) -> str:
         """Return how the worker is called in the log."""
         return who(self.number, self.process.pid, self.pool)
+
+    def has_begun(self) -> bool:
+        """Tell whether the worker has begun a key of which `hear` has not told."""
+        return self._begins.are_new(self.card.begin())
+
+    def hear(self) -> list[Report]:
+        """Return what the worker has reported and begun since the last call, in order.
+
+        Raises:
+            BrokenReport: it sent something else.
+        """
+        begin = self.card.begin()
+        return list(self._begins.tell(self.lane.read(), begin, time.monotonic()))
 
     def close(self) -> None:
         """Throw the lane and the card of a dead worker away."""

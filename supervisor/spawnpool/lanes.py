@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from spawnpool.errors import BrokenReport, LaneLost
 from spawnpool.process import spawn_context
-from spawnpool.reports import Kind, Report, decode, encode
+from spawnpool.reports import AMOUNT_MAX, Kind, Report, decode, encode
 from spawnpool.states import ExitCode
 
 STOP = None
@@ -123,7 +123,11 @@ class WorkerLane:
         self._arrivals.register(self._inbound.fileno(), select.POLLIN)
         self._fd = writer.fileno()
         self._fds = (self._inbound.fileno(), self._fd)
+        self._begun = self._told = (0, 0)  # how many keys have begun, and the latest: as it is, and as was reported
         self._identities = [_identity(fd) for fd in self._fds]
+        self._closures = select.poll()
+        for fd in self._fds:
+            self._closures.register(fd, 0)
 
     def fds(self) -> tuple[int, int]:
         """Return the descriptors of both lanes; a worker holds no others above 2 but its card's."""
@@ -133,7 +137,11 @@ class WorkerLane:
         """Wait for the next message: a hand, STOP (None), or False when the time is over.
 
         Ends this process where the supervisor is gone.
+
+        Raises:
+            LaneLost: a job replaced the descriptor; nothing was read.
         """
+        self._assert_same(0)
         if not self._arrivals.poll(timeout_s * 1000):
             return False
         try:
@@ -149,6 +157,15 @@ class WorkerLane:
         """Take the permit for the next key; False when that key was taken back."""
         return self._permits.acquire(block=False)
 
+    def begun(self, count: int, key: int) -> None:
+        """Take note of a key that begins, to be reported before anything else is: nobody waits for that alone.
+
+        Args:
+            count: how many have begun, this one included.
+            key: which one.
+        """
+        self._begun = count, key
+
     def report(self, kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> None:
         """Send one report; atomic, so that a second thread of the worker may report too.
 
@@ -158,19 +175,25 @@ class WorkerLane:
             LaneLost: a job closed or replaced the descriptor; nothing was written.
         """
         self._assert_same(1)
+        data, begun = encode(kind, key, amount, text), self._begun
+        if begun != self._told:  # two threads may say it twice, which does no harm
+            data = encode(Kind.STARTED, begun[1], begun[0] & AMOUNT_MAX) + data
+            self._told = begun
         try:
-            os.write(self._fd, encode(kind, key, amount, text))
+            os.write(self._fd, data)
         except BrokenPipeError:
             _end_without_supervisor()
 
     def assert_intact(self) -> None:
-        """Check that both descriptors are still ours.
+        """Check that both descriptors are still open, by one cheap system call.
+
+        Whether they are the same is checked before something is read or written.
 
         Raises:
-            LaneLost: a job closed or replaced one.
+            LaneLost: a job closed one.
         """
-        self._assert_same(0)
-        self._assert_same(1)
+        if any(event & select.POLLNVAL for _, event in self._closures.poll(0)):
+            raise LaneLost
 
     def _assert_same(self, which: int) -> None:
         try:

@@ -192,7 +192,7 @@ class Machine:
         member.heard_at = now
         match kind:
             case Kind.STARTED:
-                member.begin(key, now)
+                member.begin(key, now, amount / 1e6)
                 self._oversight.began(member, key, now)
             case Kind.RETURNED:
                 member.returned = True

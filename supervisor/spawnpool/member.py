@@ -135,8 +135,13 @@ class Member:
             self.progress_at = now
         self.window.extend(pks)
 
-    def begin(self, pk: int, now: float) -> None:
+    def begin(self, pk: int, now: float, ago_s: float = 0.0) -> None:
         """Note that `pk` is running and everything before it has returned, whether that was told or not.
+
+        Args:
+            pk: the key.
+            now: the time.
+            ago_s: how long ago it began, in seconds.
 
         Raises:
             BrokenReport: it is not on the lane, or was started before.
@@ -151,8 +156,9 @@ class Member:
         self.cancelled, self.interrupted = False, Interrupt.NONE
         self.listening = self.heard_out = False
         self.held_to = self.bounds
-        self.patience_until = None if self.held_to.timeout_s is None else now + self.held_to.timeout_s
-        self.started_at = self.progress_at = now
+        self.started_at = now - ago_s
+        self.progress_at = max(self.progress_at, self.started_at)
+        self.patience_until = None if self.held_to.timeout_s is None else self.started_at + self.held_to.timeout_s
 
     def settle(self, pk: int, now: float) -> list[int]:
         """Drop every key up to `pk` and return them.

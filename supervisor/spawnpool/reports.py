@@ -14,8 +14,9 @@ from spawnpool.errors import BrokenReport
 
 VERSION = 1
 REPORT_BYTES_MAX = 512
+AMOUNT_MAX = 0xFFFFFFFF
 _FRAME = struct.Struct("<BBHIq")
-TEXT_BYTES_MAX = REPORT_BYTES_MAX - _FRAME.size
+TEXT_BYTES_MAX = REPORT_BYTES_MAX - 2 * _FRAME.size  # a STARTED may go before it, in the same write
 
 
 class Kind(IntEnum):
@@ -23,7 +24,7 @@ class Kind(IntEnum):
 
     READY = 1  # booted; takes work from now on
     LIMIT = 2  # amount = index into RELOADABLE, key = value in thousandths
-    STARTED = 3  # key = the one that begins now; every earlier one has returned
+    STARTED = 3  # key = the latest one that has begun, amount = how many have; every earlier one has returned
     RETURNED = 4  # every started key has returned; recording begins
     SETTLED = 5  # key and all before it in the lane are recorded; amount = microseconds that they took
     EMPTIED = 6  # found a key revoked, dropped what it had; amount = the epoch it waits for
@@ -48,13 +49,11 @@ class Report(NamedTuple):
 def encode(kind: Kind, key: int = 0, amount: int = 0, text: str = "") -> bytes:
     """Return the bytes of one report; a text is cut to `TEXT_BYTES_MAX`, an amount to 32 bits."""
     tail = text.encode("utf-8", "replace")[:TEXT_BYTES_MAX]
-    return _FRAME.pack(VERSION, kind, len(tail), min(amount, 0xFFFFFFFF), key) + tail
+    return _FRAME.pack(VERSION, kind, len(tail), min(amount, AMOUNT_MAX), key) + tail
 
 
 def decode(buffer: bytearray) -> list[Report]:
     """Take every whole report out of `buffer` and return them; a partial one stays in it.
-
-    Of several STARTED in a row only the last is returned: it says all that they do.
 
     Raises:
         BrokenReport: the bytes are no reports.
@@ -70,8 +69,6 @@ def decode(buffer: bytearray) -> list[Report]:
         offset += size
         text = bytes(buffer[offset : offset + length]).decode("utf-8", "replace") if length else ""
         offset += length
-        if kind == Kind.STARTED and reports and reports[-1].kind == kind:
-            reports.pop()
         reports.append(Report(kind, key, amount, text))
     del buffer[:offset]
     return reports

@@ -256,7 +256,7 @@ class Worker:
                 self._lane.report(Kind.BOUNDS, text=bounds.encode())
             self._notes.begin(pk)
             self._running = pk  # before anybody can want to interrupt it
-            self._lane.report(Kind.STARTED, pk)
+            self._lane.begun(self._card.begin(pk), pk)
             set_worker_title(self._spec.program, self._number, self._pool, runner.describe(pk))
             runner.run(pk)
             self._running = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -210,7 +209,7 @@ def test_what_an_earlier_attempt_left_behind_stays_told(store: Store) -> None:
     """The next one, which was tidy, does not make it undone; one that was not has the last word."""
 
     def left(outcome: Outcome, words: str) -> Outcome:
-        return replace(outcome, row=outcome.row._replace(left_behind=words))
+        return outcome._replace(row=outcome.row._replace(left_behind=words))
 
     def told() -> str | None:
         return Job.objects.using(store.alias).get(pk=pk).left_behind

@@ -133,7 +133,7 @@ def test_an_end_is_recorded_while_the_next_job_runs_on(ends: Ends) -> None:
     """The helper thread records it over a connection of its own; the callback waits for the main thread."""
     [pk] = ends.claim(1)
     ends.keep(success(pk))
-    ends.recorder.guard()
+    ends.recorder.guard(time.monotonic())
     began = time.monotonic()
     eventually(lambda: ends.status(pk) == Status.SUCCESSFUL, NOT_FOR_LUCK_S, "the record")
     finished_at = row(ends.store, pk).finished_at
@@ -153,7 +153,7 @@ def test_the_helper_keeps_no_connection(postgresql: str, session: Session) -> No
     before = session(lambda: ends.store.sql.rows(count))
     [pk] = ends.claim(1)
     ends.keep(success(pk))
-    ends.recorder.guard()
+    ends.recorder.guard(time.monotonic())
     eventually(lambda: ends.settled == [pk], NOT_FOR_LUCK_S, "the report")
     eventually(lambda: session(lambda: ends.store.sql.rows(count)) == before, NOT_FOR_LUCK_S, "the end of the session")
 
@@ -162,7 +162,7 @@ def test_settled_keys_keep_the_lanes_order(ends: Ends) -> None:
     """The helper and the main thread take turns; no later key is ever settled before an earlier one."""
     pks = ends.claim(60)
     for pk in pks:
-        ends.recorder.guard()
+        ends.recorder.guard(time.monotonic())
         ends.keep(success(pk))
         if pk % 7 == 0 or ends.recorder.is_due():
             ends.recorder.flush()
@@ -186,7 +186,7 @@ def test_a_flush_waits_for_the_helper_that_is_writing(ends: Ends, session: Sessi
 
     ends.store.finish = slowly  # type: ignore[method-assign]
     ends.keep(success(first))
-    ends.recorder.guard()
+    ends.recorder.guard(time.monotonic())
     assert entered.wait(NOT_FOR_LUCK_S)
     ends.keep(success(second))
     flushing = session.begin(ends.recorder.flush)
@@ -274,7 +274,7 @@ def test_p13_the_helper_does_not_spin_over_an_error(
     tries = failing(ends.store, DataError("permission denied"), 10**9)
     ends.keep(success(pk))
     began = time.monotonic()
-    ends.recorder.guard()
+    ends.recorder.guard(time.monotonic())
     eventually(lambda: len(tries) > 2, NOT_FOR_LUCK_S, "a second round")
     threading.Event().wait(0.3)  # the time over which it must not spin
     rounds_max = (time.monotonic() - began) / 0.2 + 1

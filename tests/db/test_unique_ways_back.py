@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,7 +134,7 @@ def test_an_error_that_no_key_explains_goes_up(store: Store) -> None:
     pk, _ = put_unique(store)
     store.claim(run, None, 1)
     bad = failure(pk, retry_in_s=60)
-    bad = replace(bad, row=bad.row._replace(worker=None))  # type: ignore[arg-type]
+    bad = bad._replace(row=bad.row._replace(worker=None))  # type: ignore[arg-type]
     with pytest.raises(IntegrityError, match=r"(?i)not.{0,4}null"):
         store.finish(run, [bad])
     assert row(store, pk).status == Status.RUNNING

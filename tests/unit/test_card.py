@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,45 @@ def test_a_worker_cannot_write_on_it(card: Card) -> None:
         worker._page[0] = 1
 
 
+def test_the_latest_begin_is_read_with_its_moment(card: Card) -> None:
+    """Each new one takes the place of the one before."""
+    worker = WorkerCard(card.worker_end())
+    assert card.begin() is None
+    for count, key in enumerate((2**63 - 1, -(2**63), 7), start=1):
+        before = time.monotonic()
+        assert worker.begin(key) == count
+        begin = card.begin()
+        assert begin is not None
+        assert (begin.number, begin.key) == (count, key)
+        assert before <= begin.at <= time.monotonic()
+
+
+def test_a_begin_that_is_being_written_is_not_read(card: Card) -> None:
+    """The supervisor may look at any moment: never at a new key with an old moment."""
+    worker = WorkerCard(card.worker_end())
+    worker.begin(5)
+    seen = []
+
+    class Words:
+        """Looks after each write, as the supervisor might."""
+
+        def __setitem__(self, at: int, value: int) -> None:
+            words[at] = value
+            seen.append(card.begin())
+
+    words: Any = worker._words
+    worker._words = Words()  # type: ignore[assignment]
+    worker.begin(7)
+    assert seen[:-1] == [None, None]
+    assert seen[-1] is not None
+    assert seen[-1].key == 7
+
+
 def test_a_worker_that_lives_leaves_no_last_words(card: Card) -> None:
-    """And the page itself is none of them."""
+    """And the pages themselves are none of them."""
     card.write(5, Interrupt.CANCEL)
     assert card.last_words() == ""
-    assert os.fstat(card.worker_end().fileno()).st_size == mmap.PAGESIZE
+    assert os.fstat(card.worker_end().fileno()).st_size == 2 * mmap.PAGESIZE
 
 
 def test_fault_19_a_process_that_is_aborted_says_on_its_card_where_it_was(card: Card) -> None:

@@ -148,6 +148,8 @@ class Statements(ABC):
     """Where else a supervisor listens, since a pooler stands before its own alias."""
     names_conflicts: bool = True
     """Whether an upsert says which unique index it means; else it means all of them."""
+    keeps_types: bool = True
+    """Whether a column holds nothing but what is of its type."""
     tells_every_change: bool = False
     """Whether `changed` is the truth, so that a look without a change can be left out; else it is a hint."""
 
@@ -263,9 +265,9 @@ class Statements(ABC):
 
     @abstractmethod
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
-        """End attempts that this run still owns; what is not returned was refused.
+        """End attempts that this run still owns and return them; of several, where one was refused, perhaps none.
 
-        A job that would be tried again becomes cancelled if that was asked for.
+        Then the rows tell which they are. A job that would be tried again becomes cancelled if that was asked for.
         """
 
     def finish_last(self, run: int, row: FinishRow) -> bool:

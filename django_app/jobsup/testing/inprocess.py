@@ -12,7 +12,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -103,7 +102,7 @@ class InProcess:
     def _finish(self, outcome: Outcome, started_at: float) -> bool:
         """Record the end of a job that is not atomic; tell whether that was accepted."""
         took_s = time.monotonic() - started_at
-        outcome = replace(outcome, row=outcome.row._replace(started_ago_s=took_s))
+        outcome = outcome._replace(row=outcome.row._replace(started_ago_s=took_s))
         return outcome.row.pk in self.store.finish(self.run_id, [outcome])
 
     def results(self, pks: list[int]) -> list[JobsupResult]:

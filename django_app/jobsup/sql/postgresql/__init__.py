@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -75,8 +75,10 @@ FINISH = """
 FINISH_LAST = f"{FINISH}, set_config('idle_in_transaction_session_timeout', '5s', true)"
 
 # The ends of a batch that are all successes with nothing to add, which most are: half the cost. Arrays are single
-# literals; `ARRAY[...]` of as many constants takes longer to parse than the rest.
+# literals; `ARRAY[...]` of as many constants takes longer to parse than the rest. It is counted here how many were
+# accepted: to send each of them back would cost as much again.
 FINISH_PLAIN = """
+    WITH finished AS (
     UPDATE jobsup_job AS job SET status = 3, result = done.result, worker = %s,
         started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
         last_attempted_at = statement_timestamp() - make_interval(secs => done.started_ago_s),
@@ -85,8 +87,11 @@ FINISH_PLAIN = """
         AS done(id, attempt, result, started_ago_s, ended_ago_s)
     WHERE job.id = done.id AND job.attempt = done.attempt
         AND job.claimed_by IS NOT DISTINCT FROM %s AND job.status IS NOT DISTINCT FROM 2
-    RETURNING job.id, job.last_attempted_at, statement_timestamp(),
-        CASE WHEN job.awaited THEN pg_notify('jobsup_done', job.id::text)::text END
+    RETURNING job.id, job.awaited
+    )
+    SELECT count(*), statement_timestamp(),
+        count(CASE WHEN awaited THEN pg_notify('jobsup_done', id::text)::text END)
+    FROM finished
 """
 
 DONE = ("id", "attempt", "status", "result", "worker", "started_ago_s", "ended_ago_s", "delay_s")
@@ -165,13 +170,19 @@ class PostgreSQL(Claims, Session):
 
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
         if all(row.status == 3 and row.result is not None and not any(row[len(DONE) - 1 :]) for row in rows):
-            found = self.rows(FINISH_PLAIN, (rows[0].worker, *_columns(rows), run))
-        else:
-            data = json.dumps(  # without what is seldom there
-                [dict(zip(DONE + SELDOM if any(row[len(DONE) :]) else DONE, row, strict=False)) for row in rows]
-            )
-            found = self.rows(FINISH, (data, run))
-        return [Finished._make(row[:3]) for row in found]
+            return self._finish_plain(run, rows)
+        data = json.dumps(  # without what is seldom there
+            [dict(zip(DONE + SELDOM if any(row[len(DONE) :]) else DONE, row, strict=False)) for row in rows]
+        )
+        return [Finished._make(row[:3]) for row in self.rows(FINISH, (data, run))]
+
+    def _finish_plain(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
+        pks, attempts, _, results, _, started, ended, *_ = zip(*rows, strict=True)
+        columns = (map(str, pks), map(str, attempts), map(_quoted, results), map(repr, started), map(repr, ended))
+        arrays = ["{" + ",".join(column) + "}" for column in columns]
+        accepted, now, _ = self.rows(FINISH_PLAIN, (rows[0].worker, *arrays, run))[0]
+        # Where some were refused, whoever asks finds out which: seldom is there anything to find out.
+        return [Finished(pk, None, now) for pk in pks] if accepted == len(rows) else []
 
     def finish_last(self, run: int, row: FinishRow) -> bool:
         data = json.dumps([dict(zip(DONE, row, strict=False))])
@@ -189,21 +200,6 @@ class PostgreSQL(Claims, Session):
 
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile))
-
-
-def _columns(rows: Sequence[FinishRow]) -> Iterator[str]:
-    """Yield the ids, attempts, results and times of plain ends as literals of arrays."""
-    for pick in _PLAIN:
-        yield "{" + ",".join([pick(row) for row in rows]) + "}"
-
-
-_PLAIN: tuple[Callable[[FinishRow], str], ...] = (
-    lambda row: str(row[0]),
-    lambda row: str(row[1]),
-    lambda row: _quoted(row[3] or ""),
-    lambda row: repr(row[5]),
-    lambda row: repr(row[6]),
-)
 
 
 def _quoted(text: str) -> str:
