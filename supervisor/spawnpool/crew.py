@@ -60,6 +60,8 @@ class Crew:
     def read_lanes(self) -> bool:
         """Take in what the workers reported and began; tell whether there was anything."""
         ready = {key.data for key, _ in self.lanes.select(0)}
+        for wid in ready:
+            self.hands[wid].lane.go_on()  # who reports may have made room
         ready.update(wid for wid, hands in self.hands.items() if hands.has_begun())
         for wid in ready:
             self._answer(partial(self._read_lane, wid))

@@ -1,9 +1,12 @@
 """The two lanes between a supervisor and one worker, thrown away with that worker.
 
-Down: a `multiprocessing.Queue` of hands, each an epoch and a list of keys, and a semaphore whose value is the number
+Down: a queue of multiprocessing of hands, each an epoch and a list of keys, and a semaphore whose value is the number
 of keys that may still be started. A worker takes a permit before each start, so the supervisor can take keys back
 from the end of the lane by taking their permits, at any moment, whatever the worker is doing, and a key is either
 started or taken back but never both. Up: a one-way pipe of `reports`.
+
+The queue is a `SimpleQueue`, written by the one who puts; a `Queue` has a thread for that. A put could block where the
+pipe is full, so a message is put only while there is room for the largest one, and waits here otherwise.
 
 Nothing here is shared between workers: a reader killed inside `Queue.get` keeps the queue's lock for ever.
 """
@@ -12,9 +15,10 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Semaphore
 from typing import Any, NoReturn
 
@@ -29,13 +33,19 @@ STOP = None
 Hand = tuple[int, list[int]]
 _READ_BYTES = 65536
 
+HAND_KEYS_MAX = 300
+"""How many keys one message holds: at most 12 bytes each as a pickle, and so less than PIPE_BUF (4096 on Linux)."""
+
 
 class Lane:
     """The supervisor's ends of one worker's lanes."""
 
     def __init__(self) -> None:
         context = spawn_context()
-        self._queue: Queue[Hand | None] = context.Queue()
+        self._queue: SimpleQueue[Hand | None] = context.SimpleQueue()
+        self._room = select.poll()  # a pipe that is writable takes PIPE_BUF bytes whole and at once
+        self._room.register(self._queue._writer.fileno(), select.POLLOUT)  # type: ignore[attr-defined]  # noqa: SLF001
+        self._late: deque[Hand | None] = deque()  # messages for which the pipe had no room
         self._permits = context.Semaphore(0)
         self._reader, self._writer = context.Pipe(duplex=False)
         os.set_blocking(self._reader.fileno(), False)
@@ -43,7 +53,7 @@ class Lane:
         self.ended = False
         """The worker's end is closed; nothing more will come."""
 
-    def worker_ends(self) -> tuple[Queue[Hand | None], Semaphore, Connection]:
+    def worker_ends(self) -> tuple[SimpleQueue[Hand | None], Semaphore, Connection]:
         """Return what the worker is spawned with."""
         return self._queue, self._permits, self._writer
 
@@ -56,14 +66,22 @@ class Lane:
         return self._reader.fileno()
 
     def send(self, epoch: int, pks: Sequence[int]) -> None:
-        """Put one hand of keys on the lane; its permits come first, or the worker would think it revoked."""
+        """Put keys on the lane; their permits come first, or the worker would think them revoked."""
         for _ in pks:
             self._permits.release()
-        self._queue.put((epoch, list(pks)))
+        for start in range(0, len(pks), HAND_KEYS_MAX):
+            self._late.append((epoch, list(pks[start : start + HAND_KEYS_MAX])))
+        self.go_on()
 
     def stop(self) -> None:
         """Ask the worker to leave after what is already on the lane."""
-        self._queue.put(STOP)
+        self._late.append(STOP)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Put what waits on the lane, as far as there is room; never blocks."""
+        while self._late and self._room.poll(0):
+            self._queue.put(self._late.popleft())
 
     def take_back(self, most: int) -> int:
         """Revoke up to `most` keys from the end of the lane and return how many were still unstarted."""
@@ -100,8 +118,7 @@ class Lane:
         if not self._writer.closed:
             self._writer.close()
         self._reader.close()
-        self._queue.cancel_join_thread()
-        self._queue.close()  # its feeder thread closes both ends; without one the collector does
+        self._queue.close()
 
 
 class WorkerLane:
@@ -113,7 +130,7 @@ class WorkerLane:
         writer: where reports go.
     """
 
-    def __init__(self, queue: Queue[Hand | None], permits: Semaphore, writer: Connection) -> None:
+    def __init__(self, queue: SimpleQueue[Hand | None], permits: Semaphore, writer: Connection) -> None:
         self._queue, self._permits, self._writer = queue, permits, writer
         # Both pipe ends come along with a queue; its own interface neither polls nor closes just one.
         inbound: Any = queue._reader  # type: ignore[attr-defined]  # noqa: SLF001

@@ -25,8 +25,8 @@ class Limits:
         lease_s: how old the latest beat may become before the source gives our keys to others; 0 for never.
         window_s: how much expected work may wait in front of one worker (design: about 50 ms).
         window_max: how many keys may wait in front of one worker, whatever their expected length. Together they
-            must fit into one pipe (64 KiB on Linux; a hand of one key takes 31 bytes), so that a dead worker's
-            full pipe can never block the queue's feeder thread.
+            fit into one pipe (64 KiB on Linux; a hand of one key takes 31 bytes), so that none of them has to wait
+            for room there.
         recall_after_s: a key waiting behind a job that runs longer than this is taken back for a free worker.
         release_after_s: keys that no worker can begin within this time go back to the source, for others to take.
         mark_after_s: a job that runs longer than this is written down as running.

@@ -1,7 +1,7 @@
 """The loop around the machine: waits for everything with one selector, brings facts in, performs what is decided.
 
-It owns the processes, the lanes and the source; it decides nothing itself. It has no threads of its own (each lane's
-queue has its feeder) and no sleep: only the selector waits, with a computed time-out on the monotonic clock.
+It owns the processes, the lanes and the source; it decides nothing itself. It has no threads and no sleep: only the
+selector waits, with a computed time-out on the monotonic clock.
 """
 
 from __future__ import annotations

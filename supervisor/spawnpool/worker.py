@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from types import FrameType
@@ -71,7 +71,7 @@ def worker_main(
     pool: str,
     parent_pid: int,
     integers: tuple[int, ...],
-    queue: Queue[Hand | None],
+    queue: SimpleQueue[Hand | None],
     permits: Semaphore,
     writer: Connection,
     card_end: Connection,

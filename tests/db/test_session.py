@@ -237,6 +237,8 @@ def test_d5_through_a_pooler_by_transactions_jobs_are_enqueued_claimed_and_finis
         assert store.claim(run, None, 3) == pks
         store.release(run, pks[:1])
         assert store.claimed_by(run) == {*pks[1:]}
+        assert store.claim(run, ["default"], 1) == pks[:1]
+        assert sql.rows("SELECT name FROM pg_prepared_statements") == []
         assert store.beat(run, "running")
 
 

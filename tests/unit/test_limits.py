@@ -43,6 +43,6 @@ def test_what_a_reload_may_change_exists_and_arrives_in_thousandths() -> None:
 
 
 def test_m4_the_largest_window_fits_into_one_pipe() -> None:
-    """A dead worker's full pipe must never block the feeder: 64 KiB, at most 11 bytes for a pickled key."""
+    """Nothing has to wait for room in a pipe of the usual size: 64 KiB, at most 11 bytes for a pickled key."""
     assert Limits(window_max=2000).window_max * 11 < 65536
     assert Limits().grace_s == 30

@@ -150,6 +150,8 @@ class Statements(ABC):
     """Whether an upsert says which unique index it means; else it means all of them."""
     keeps_types: bool = True
     """Whether a column holds nothing but what is of its type."""
+    keeps_plans: bool = False
+    """Whether the session is a supervisor's for as long as it wants it, so that it may keep statements ready there."""
     tells_every_change: bool = False
     """Whether `changed` is the truth, so that a look without a change can be left out; else it is a hint."""
 

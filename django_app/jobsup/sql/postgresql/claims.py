@@ -38,6 +38,9 @@ class Claims(Statements):
         super().__init__(alias)
         self._floors: dict[tuple[str, ...] | None, Floors] = {}  # for each set of queues that is claimed from
         self._suspect = False
+        self._plans: dict[str, str] = {}  # statements that the session keeps ready, with their names there
+        self._planned_on: Any = None  # the driver's connection of that session
+        self._plan_number = 0
 
     def claim(self, run: int, queues: Sequence[str] | None, limit: int, *, ordered: bool = False) -> list[int]:
         return [job.pk for job in self._claim(run, queues, {}, limit, ordered=ordered)]
@@ -152,6 +155,8 @@ class Claims(Statements):
             # In a transaction of the caller's the lock would last as long; what the server binds is one statement.
             if connection.in_atomic_block or connection.settings_dict["OPTIONS"].get("server_side_binding") is True:
                 cursor.execute(sql, params)
+            elif self.keeps_plans and len(claim.names) == 1 and not steps and not claim.limited:
+                self._execute_plan(cursor, sql, params)
             else:
                 cursor.execute(walks.LANE + sql, params)
                 to_last_result(cursor)
@@ -163,6 +168,20 @@ class Claims(Statements):
         [[read, _, _, served]] = [row for row in rows if row[1] is None]
         claim.served = json.loads(served or "[]")
         return int(read) - len(found)
+
+    def _execute_plan(self, cursor: Any, sql: str, params: Mapping[str, Any]) -> None:
+        """Execute a claim from one queue; what prepares it goes with the first one in a session."""
+        if self._planned_on is not self.connection.connection:
+            self._planned_on = self.connection.connection
+            self._plans.clear()
+        name, prepare = self._plans.get(sql), ""
+        if name is None:
+            self._plan_number += 1  # a name that is not taken by one that failed after it was prepared
+            name = f"jobsup_claim_{self._plan_number}"
+            prepare = walks.prepared(sql, name)
+        cursor.execute(walks.LANE_OF_PLANS + prepare + walks.EXECUTE.format(name=name), params)
+        to_last_result(cursor)
+        self._plans[sql] = name
 
 
 class _Claim:
@@ -176,6 +195,11 @@ class _Claim:
         self.taken: list[Taken] = []
         self.served = names
         """Those that are not paused, as far as that is known."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether only some of a queue are wanted."""
+        return bool(self._rooms)
 
     @property
     def left(self) -> int:

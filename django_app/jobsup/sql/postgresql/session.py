@@ -64,6 +64,11 @@ class Session(Wakeups):
         self._kept = False  # whether the pooler keeps sessions, as it was when last asked
         self._probe_at = self._prove_at = 0.0
         self._deafness = ""
+        self._own: Any = None  # the driver's connection whose session is ours alone
+
+    @property
+    def keeps_plans(self) -> bool:  # type: ignore[override]
+        return self._own is not None and self._own is self.connection.connection
 
     @property
     def deafness(self) -> str:
@@ -101,6 +106,7 @@ class Session(Wakeups):
         kept = direct or self._keeps_sessions(own)
         if kept and not direct:
             self._bound(own, listen=here, proof=proof, pooled=True)
+        self._own = own.connection if kept else None
         if self._local is None:
             self._local = LocalTimeouts(self._most_ms)
         self._local.use(own, wanted=not kept)

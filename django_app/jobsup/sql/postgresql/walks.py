@@ -25,6 +25,12 @@ LANE = (
     "set_config('enable_bitmapscan', 'off', true); "
 )
 
+# A claim from one queue, which most are, is planned once for a session that keeps its plans: the planning costs more
+# than a claim of a few jobs. The plan must not go by the parameters, or it would be made anew all the same.
+LANE_OF_PLANS = LANE.replace("; ", ", set_config('plan_cache_mode', 'force_generic_plan', true); ")
+PREPARE = "PREPARE {name}(text, int, bigint) AS {sql}; "
+EXECUTE = "EXECUTE {name}(%(queue)s, %(limit)s, %(run)s)"
+
 # How many entries of the index this session has read so far; the ones whose rows turned out to be dead are among them.
 READ = "pg_stat_get_xact_tuples_returned('jobsup_job_ready'::regclass)"
 BEGUN = f"begun AS MATERIALIZED (SELECT {READ} AS before)"
@@ -132,6 +138,11 @@ def plain(queues: int, rooms: Mapping[str, int], *, counted: bool) -> str:
         return f"WITH {pick} {TAKE}"
     served = "json_build_array(%(queue)s::text)::text" if pick.startswith("picked") else ALL_SERVED
     return f"WITH {BEGUN}, {pick}, taken AS ({TAKE}) {COUNTED.format(served=served)}"
+
+
+def prepared(sql: str, name: str) -> str:
+    """Return what prepares a statement that claims from one queue without limits, under a name."""
+    return PREPARE.format(name=name, sql=sql % {"queue": "$1", "limit": "$2", "run": "$3"})
 
 
 RECENT = """
