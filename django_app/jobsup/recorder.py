@@ -1,8 +1,8 @@
 """Records the ends of jobs in the database: several short ones in one statement, none later than 10 ms.
 
-The worker's main thread records between jobs. When a job runs on while earlier ones wait to be recorded, a helper
-thread, started at the first need, records them on a connection of its own. While jobs are short it stays out of the
-way: another thread at work, and another connection, cost more than they do.
+A helper thread, started at the first need, records on a connection of its own while the worker goes on with the next
+jobs: the wait for the disk is spent on them. Where jobs are so short that they hardly wait for anything themselves, the
+main thread records between two of them: another one would only compete with it for the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ LATEST_S = 0.010
 """How long an end may wait to be recorded (design: 10 ms)."""
 MAIN_SHARE = 0.3
 """The last part of that time, in which the main thread records after a job; one that takes longer is long."""
+SHORT_JOBS = 40
+"""So many within that time are short: less than 0.25 ms each."""
 TOGETHER_MAX = 500
 RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, *[4.0] * 6)
 """The waits between tries: together about 28 s, less than the usual lease of 30 s."""
@@ -36,6 +38,8 @@ WORKER_CHARS_MAX = 160
 """The width of the column."""
 PAUSE_S = 1.0
 """How long the helper thread leaves a database alone that refused."""
+KEEP_S = 1.0
+"""How long it keeps its connection while there is nothing to record."""
 
 T = TypeVar("T")
 _log = logging.getLogger("jobsup.worker")
@@ -75,7 +79,8 @@ class Recorder:
         self._listing = threading.Lock()  # of the two lists; held for an instant
         self._writing = threading.Lock()  # held while writing, so that batches are settled in the lane's order
         self._busy_since = 0.0  # when the job at hand began
-        self._wanted = threading.Event()
+        self._wanted = threading.Event()  # the helper thread is to look after what waits
+        self._hurry = threading.Event()  # it is to record at once
         self._thread: threading.Thread | None = None
 
     def keep(self, entry: Entry) -> None:
@@ -86,6 +91,14 @@ class Recorder:
     def is_due(self) -> bool:
         """Tell the main thread whether to record now: enough wait, or the oldest has waited for most of its time."""
         return self._left_s() <= LATEST_S * MAIN_SHARE or len(self._entries) >= TOGETHER_MAX
+
+    def hand_over(self) -> bool:
+        """Have the helper thread record what waits while the next job runs; False if that is better done here."""
+        if len(self._entries) >= SHORT_JOBS or not self._store.sql.several_may_write:
+            return False
+        self._hurry.set()
+        self._wake()
+        return True
 
     def record(self) -> None:
         """Record everything that waits; to be told by the next `flush`."""
@@ -113,16 +126,22 @@ class Recorder:
         """
         self._busy_since = started_at
         if self._entries and not self._wanted.is_set():
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="jobsup-recorder", daemon=True)
-                self._thread.start()
-            self._wanted.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="jobsup-recorder", daemon=True)
+            self._thread.start()
+        self._wanted.set()
 
     def _watch(self) -> None:
-        while self._wanted.wait():
+        while True:
+            if not self._wanted.wait(KEEP_S):
+                connections[self._store.alias].close()
+                self._wanted.wait()
             while (left_s := self._left_alone_s()) < LATEST_S * 2:
                 if left_s > LATEST_S * 0.1:
-                    time.sleep(left_s - LATEST_S * 0.1)
+                    self._hurry.wait(left_s - LATEST_S * 0.1)
                 elif not self._flush_late():
                     time.sleep(PAUSE_S)
             self._wanted.clear()
@@ -137,7 +156,9 @@ class Recorder:
             return self._entries[0].ended_at + LATEST_S - time.monotonic()
 
     def _left_alone_s(self) -> float:
-        """Return for how long the helper thread need not care: the main thread records after a job that is short."""
+        """Return for how long the helper thread need not care: the main thread looks after a job that is short."""
+        if self._hurry.is_set() and self._entries:
+            return 0.0
         return max(self._left_s(), self._busy_since + LATEST_S * MAIN_SHARE - time.monotonic())
 
     def _flush_late(self) -> bool:
@@ -148,14 +169,13 @@ class Recorder:
             return False
         except LaneLost:  # the job that is running did that; the main thread finds out when it returns
             return False
-        finally:
-            connections[self._store.alias].close()
         return True
 
     def _flush(self) -> None:
         with self._writing:
             with self._listing:
                 entries, self._entries = self._entries, []
+                self._hurry.clear()
             if not entries:
                 return
             try:

@@ -174,8 +174,10 @@ class Runner:
         return words
 
     def must_flush(self, *, more: bool) -> bool:
-        """Tell whether outcomes must be recorded now."""
-        return self._at_once or not more or bool(self._spoiled) or self._recorder.is_due()
+        """Tell whether outcomes must be recorded before the next job begins."""
+        if self._at_once or not more or self._spoiled:
+            return True
+        return self._recorder.is_due() and not self._recorder.hand_over()
 
     def flush(self) -> str:
         """Record the outcomes that wait; return why no further job may run here, "" if it may.

@@ -14,7 +14,7 @@ from jobsup import recorder as recorder_module
 from jobsup import runs
 from jobsup.compat import TaskResultStatus
 from jobsup.models import Job, Status
-from jobsup.recorder import LATEST_S, TOGETHER_MAX, Entry, Recorder
+from jobsup.recorder import LATEST_S, SHORT_JOBS, TOGETHER_MAX, Entry, Recorder
 from jobsup.store import Store
 from spawnpool.errors import SourceUnavailable
 from tests.db import misfits
@@ -146,8 +146,30 @@ def test_an_end_is_recorded_while_the_next_job_runs_on(ends: Ends) -> None:
     assert ends.settled == [pk]
 
 
+def test_ends_are_handed_over_to_the_helper_where_that_leaves_the_main_thread_time(ends: Ends) -> None:
+    """Unless only one session can write at a time: then the main thread would wait for the helper."""
+    pks = ends.claim(3)
+    for pk in pks:
+        ends.keep(success(pk))
+    assert ends.recorder.hand_over() == ends.store.sql.several_may_write
+    if ends.store.sql.several_may_write:
+        eventually(lambda: ends.settled == pks[-1:], NOT_FOR_LUCK_S, "the report")
+        assert ends.recorded == []
+    ends.recorder.flush()
+    assert ends.recorded == pks
+    assert ends.settled == pks[-1:]
+
+
+def test_ends_of_very_short_jobs_are_not_handed_over(ends: Ends) -> None:
+    """Such jobs leave the interpreter's lock to nobody."""
+    for pk in ends.claim(SHORT_JOBS):
+        ends.keep(success(pk))
+    assert not ends.recorder.hand_over()
+    assert ends.settled == []
+
+
 def test_the_helper_keeps_no_connection(postgresql: str, session: Session) -> None:
-    """Between its rounds the helper thread holds no session at the server."""
+    """A while after its last round the helper thread holds no session at the server."""
     ends = Ends(postgresql)
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     before = session(lambda: ends.store.sql.rows(count))

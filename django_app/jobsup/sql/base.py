@@ -148,6 +148,8 @@ class Statements(ABC):
     """Where else a supervisor listens, since a pooler stands before its own alias."""
     names_conflicts: bool = True
     """Whether an upsert says which unique index it means; else it means all of them."""
+    several_may_write: bool = True
+    """Whether two sessions may write at the same time."""
     keeps_types: bool = True
     """Whether a column holds nothing but what is of its type."""
     keeps_plans: bool = False

@@ -102,6 +102,7 @@ class SQLite(LocalWakeups):
     # pragma that reads a counter in shared memory (about 5 us) as long as nothing has changed.
     poll_interval_s = 1.0
     poll_shortest_s = 0.02
+    several_may_write = False
     keeps_types = False
     tells_every_change = True
 
