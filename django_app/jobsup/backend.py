@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
+
 from jobsup import homes, options
 from jobsup.compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from jobsup.errors import AlreadyEnqueued
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from jobsup.store import Store
 
 QUEUE_CHARS_MAX = 64
+_HEADS_MAX = 256
+"""Of how many tasks it is remembered what their jobs have in common; `using` makes a new one each time."""
 _PK_MAX = 2**63 - 1
 _PK_DIGITS_MAX = len(str(_PK_MAX))
 
@@ -32,6 +36,11 @@ class JobsupBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        """Read the settings."""
+        super().__init__(alias, params)
+        self._heads: dict[int, tuple[Any, NewRow]] = {}  # by the identity of the task
 
     @cached_property
     def store(self) -> Store:
@@ -76,11 +85,12 @@ class JobsupBackend(BaseTaskBackend):
             AlreadyEnqueued: there is one of that key, and the task's `on_conflict` is "raise".
         """
         from jobsup.results import new_result
+        from jobsup.telling import is_heard
         from jobsup.unique import key_of
 
-        self.validate_task(task)
+        head = self._head(task)
         arguments = dump({"args": args, "kwargs": kwargs}, f"the arguments of {task.module_path}")
-        row = self.new_row(task, arguments)
+        row = head._replace(arguments=arguments)
         warn_outside(task, self.store.alias)
         enqueued_at: datetime | None
         if getattr(task, "unique", None):
@@ -95,8 +105,26 @@ class JobsupBackend(BaseTaskBackend):
                 raise AlreadyEnqueued(found)
             return found
         result = new_result(task, pk, enqueued_at, arguments)
-        task_enqueued.send(type(self), task_result=result)
+        if is_heard(task_enqueued):
+            task_enqueued.send(type(self), task_result=result)
         return result
+
+    def _head(self, task: Any) -> NewRow:
+        """Return what all jobs of a task have in common; a task, which nobody can change, is looked at once.
+
+        Raises:
+            InvalidTask: it cannot be run.
+        """
+        known = self._heads.get(id(task))
+        if known is not None and known[0] is task:
+            return known[1]
+        self.validate_task(task)
+        head = self.new_row(task, "")
+        if apps.ready:  # else not everything could be looked at
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            self._heads[id(task)] = task, head
+        return head
 
     def enqueue_many(self, task: Any, calls: Iterable[Any]) -> Jobs:
         """Insert a job for each call of a task; see `JobsupTask.enqueue_many`."""

@@ -24,6 +24,7 @@ from tests.vendors import ALIASES, wanted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jobsup.sql import Statements
     from spawnpool.runfile import RunFile
     from tests.db.rows import Session
 
@@ -35,6 +36,12 @@ ON_OTHERS = pytest.mark.parametrize(
 )
 
 
+def all_speak(sql: Statements) -> None:
+    """Wait until nobody hushes: the server may take its time over the end of an earlier session."""
+    locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
+    eventually(lambda: not sql.rows(locks, (LOCKS, HUSH)), 30, "the server's end of that session")
+
+
 # -- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
@@ -43,6 +50,7 @@ class Listener:
 
     def __init__(self, alias: str, session: Session) -> None:
         self.sql, self._session = Store(alias).sql, session
+        all_speak(self.sql)
         session(lambda: self.sql.attend(listen=True))
         self.called()
 
@@ -93,9 +101,6 @@ def test_p11_a_hush_ends_with_its_session(postgresql: str, session: Session) -> 
     assert listener.hush(wanted=True)
     session(connections.close_all)
     assert not session(lambda: listener.sql.hushing)
-    store = Store(postgresql)
-    locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
-    eventually(lambda: not store.sql.rows(locks, (LOCKS, HUSH)), 30, "the server's end of that session")
     listener = Listener(postgresql, session)
     put(Store(postgresql))
     assert listener.called() == 1
