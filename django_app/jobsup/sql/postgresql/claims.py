@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +41,6 @@ class Claims(Statements):
         self._suspect = False
         self._plans: dict[str, str] = {}  # statements that the session keeps ready, with their names there
         self._planned_on: Any = None  # the driver's connection of that session
-        self._plan_number = 0
 
     def claim(self, run: int, queues: Sequence[str] | None, limit: int, *, ordered: bool = False) -> list[int]:
         return [job.pk for job in self._claim(run, queues, {}, limit, ordered=ordered)]
@@ -176,8 +176,8 @@ class Claims(Statements):
             self._plans.clear()
         name, prepare = self._plans.get(sql), ""
         if name is None:
-            self._plan_number += 1  # a name that is not taken by one that failed after it was prepared
-            name = f"jobsup_claim_{self._plan_number}"
+            # A name that nobody has taken: another of us on this connection, or one that failed once it was prepared.
+            name = f"jobsup_claim_{secrets.token_hex(8)}"
             prepare = walks.prepared(sql, name)
         cursor.execute(walks.LANE_OF_PLANS + prepare + walks.EXECUTE.format(name=name), params)
         to_last_result(cursor)

@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from jobsup.sql import connecting
 from jobsup.sql.base import WAIT_MAX_S
 from jobsup.sql.postgresql.deadline import bounded
-from jobsup.sql.postgresql.driver import to_last_result, told_pid
+from jobsup.sql.postgresql.driver import told_pid
 from jobsup.sql.postgresql.ear import Ear
 from jobsup.sql.postgresql.poolers import HEARD_WITHIN_S, LocalTimeouts, keeps_sessions
 from jobsup.sql.postgresql.wakeups import CHANNEL, Wakeups
@@ -25,13 +25,11 @@ PROVE_EVERY_S = 60.0
 PROBE_EVERY_S = 600.0
 """How often a pooler is asked what it keeps; that takes a second connection."""
 
-# One round trip. The condition keeps the settings, and the LISTEN, off sessions that a pooler gives to others.
+# The condition keeps the settings off sessions that a pooler gives to others. No DO: a new process of the server would
+# have to load PL/pgSQL first, which takes longer than all the rest.
 BEGIN = """
-    DO $$ BEGIN IF {condition} THEN
-        PERFORM set_config('statement_timeout', '{most_ms}', false), set_config('lock_timeout', '{most_ms}', false);
-        {listens}
-    END IF; END $$;
-    SELECT pg_backend_pid()
+    SELECT pg_backend_pid(), CASE WHEN {condition} THEN
+        set_config('statement_timeout', '{most_ms}', false) || set_config('lock_timeout', '{most_ms}', false) END
 """
 
 BY_TRANSACTIONS = (
@@ -163,14 +161,12 @@ class Session(Wakeups):
         channels = [CHANNEL, *([proof] if proof else [])] if listen else []
         with connection.cursor() as cursor:
             cursor.execute(
-                BEGIN.format(
-                    condition="true" if pooled else f"pg_backend_pid() = {told}",
-                    most_ms=self._most_ms,
-                    listens=" ".join(f"LISTEN {channel};" for channel in channels),
-                )
+                BEGIN.format(condition="true" if pooled else f"pg_backend_pid() = {told}", most_ms=self._most_ms)
             )
-            to_last_result(cursor)
-            return int(cursor.fetchone()[0]) == told
+            direct = int(cursor.fetchone()[0]) == told
+            if channels and (direct or pooled):
+                cursor.execute("; ".join(f"LISTEN {channel}" for channel in channels))
+            return direct
 
     @property
     def _most_ms(self) -> int:
