@@ -16,10 +16,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test lint format demo chaos bench test-matrix wheel clean
+.PHONY: help test lint format demo chaos bench bench-rivals bench-pictures test-matrix wheel clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z%-]+:.*## / { sub("%", "ROW", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: $(VENV)/.dev ## Run every test (ARGS="..." goes to pytest)
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -41,8 +41,17 @@ chaos: $(VENV)/.dev ## Hurt it at random on each database, count what is lost (A
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 	JOBSUP_SCHEDULES=$(SCHEDULES) $(VENV)/bin/python -m pytest tests/unit/test_machine_schedules.py -k many_more --timeout=0
 
-bench: $(VENV)/.dev ## Measure rates, latencies, memory
+bench: $(VENV)/.dev ## Measure every row: rates, latencies, memory (ARGS="--help" lists them)
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-%: $(VENV)/.dev ## Measure one row, such as bench-drain (ARGS="--runs 5 --jobs 20000")
+	$(VENV)/bin/python -m benchmarks $* $(ARGS)
+
+bench-rivals: $(VENV)/.dev ## Install those whom the benchmarks measure beside jobsup, each into .bench/NAME
+	$(VENV)/bin/python -m benchmarks.rivals
+
+bench-pictures: $(VENV)/.bench ## Draw docs/performance-*.svg and write the table from benchmarks/results/*.json
+	$(VENV)/bin/python -m benchmarks.publish
 
 test-matrix: ## Run every test on each Python found here, with its Django (MATRIX="3.12:6.0:psycopg3 ...")
 	@missing=; passed=; failed=; \
@@ -65,12 +74,16 @@ wheel: $(VENV)/.dev ## Build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
 
 clean: ## Remove environments, caches, builds and the demo's database
-	rm -rf .demo .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .bench .demo .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments: the stamp is younger than pyproject.toml once everything in it is installed.
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]' $(if $(DJANGO),'$(DJANGO)')
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	$(PIP) install --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python

@@ -1,1 +1,1 @@
-"""What jobsup costs and how fast it is, as ratios to a plain loop on the same database in the same run."""
+"""What jobsup costs and how fast it is, beside plain loops and other job queues in the same run."""

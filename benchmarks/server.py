@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-Figures = dict[str, float]
+from benchmarks.tables import clear, vacuum
+from benchmarks.world import Figures, World
+
 T = TypeVar("T")
 _TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
 
@@ -38,27 +40,24 @@ class Meter:
         return (int(fields[11]) + int(fields[12])) * _TICK_US  # utime and stime, proc(5)
 
 
-def server(jobs: int) -> Figures:
+def server(_world: World, jobs: int) -> Figures:
     """Each step of jobs that do nothing, one at a time and a hundred at a time: the server's CPU per job."""
     from django.db import connection
 
     figures: Figures = {}
-    for together in (1, 100):
+    for together, name in ((1, "one at a time"), (100, "100 at a time")):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             meter = Meter(cursor.fetchone()[0])
         some = jobs if together > 1 else jobs // 10
         _all_steps(meter, some, together)
-        figures |= {f"{step}_{together}_cpu_us": cpu_us / some for step, cpu_us in meter.cpu_us.items()}
-        figures |= {f"{step}_{together}_wall_us": wall_us / some for step, wall_us in meter.wall_us.items()}
+        for step, cpu_us in meter.cpu_us.items():
+            figures[f"{step}, {name}"] = {"cpu_us": cpu_us / some, "wall_us": meter.wall_us[step] / some}
     return figures
 
 
 def _all_steps(meter: Meter, jobs: int, together: int) -> None:
-    from django.db import connection
-
     from benchmarks import tasks
-    from benchmarks.rows import clear
     from jobsup import runs
     from jobsup.sql import FinishRow
     from jobsup.store import Store
@@ -68,11 +67,10 @@ def _all_steps(meter: Meter, jobs: int, together: int) -> None:
     run = runs.begin(store, "benchmark", "here", f"together {together}", os.getpid(), 3600.0)
     if together == 1:
         for _ in range(jobs):
-            meter("insert", tasks.noop.enqueue)
+            meter("insert", tasks.nothing.enqueue)
     else:
-        meter("insert", lambda: tasks.noop.enqueue_many(() for _ in range(jobs)))
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE jobsup_job")
+        meter("insert", lambda: tasks.nothing.enqueue_many(() for _ in range(jobs)))
+    vacuum()
     while pks := meter("claim", lambda: store.claim(run, ["default"], together)):
         meter("load", lambda: store.get_many(pks))  # called at once
         ends = [FinishRow(pk, 1, 3, "null", "here:worker-1", 0.001, 0.0001, 0.0) for pk in pks]

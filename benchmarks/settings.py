@@ -1,21 +1,13 @@
-"""The settings of the benchmarks: one database, given by BENCH_DATABASE (a URL)."""
+"""The settings of every contender: what BENCH_SETTINGS says, a JSON object."""
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any
 
-import dj_database_url
-import pymysql
+globals().update(json.loads(os.environ["BENCH_SETTINGS"]))
 
-from jobsup.compat import TASKS_APPS
+if globals()["DATABASES"]["default"]["ENGINE"].endswith("mysql"):
+    import pymysql
 
-pymysql.install_as_MySQLdb()  # Django knows the driver by that name
-SECRET_KEY = "only for benchmarks"
-USE_TZ = True
-DATABASES: dict[str, dict[str, Any]] = {"default": dict(dj_database_url.parse(os.environ["BENCH_DATABASE"]))}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
-INSTALLED_APPS = ["jobsup", *TASKS_APPS]
-TASKS = {"default": {"BACKEND": "jobsup.backend.JobsupBackend"}}
-JOBSUP = {"RUN_DIR": os.environ.get("BENCH_RUN_DIR")}
+    pymysql.install_as_MySQLdb()  # Django knows the driver by that name

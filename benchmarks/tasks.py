@@ -1,4 +1,4 @@
-"""The jobs of the benchmarks."""
+"""The jobs of jobsup."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.accounts import raise_by_one
+from benchmarks import jobs
 from jobsup import task
 from jobsup.recorder import Entry, Recorder
 
 
 @task
-def noop() -> None:
+def noop(number: int) -> None:
     """Do nothing."""
+    jobs.noop(number)
 
 
 @task
-def moment() -> float:
-    """Return when it began, in seconds since the epoch."""
-    return time.time()
+def orm(number: int) -> None:
+    """Read a row and write it."""
+    jobs.orm(number)
+
+
+@task(atomic=True)
+def orm_atomic(number: int) -> None:
+    """Do the same in one commit with the record of the success."""
+    jobs.orm(number)
 
 
 @task
-def short() -> float:
-    """Take 10 ms; return when it began, in seconds since the epoch."""
-    began = time.time()
-    time.sleep(0.010)
-    return began
+def moment(sent: float) -> None:
+    """Note when it began."""
+    jobs.moment(sent)
 
 
 @task
-def long() -> None:
-    """Keep a worker busy until it is cancelled."""
-    while True:
-        time.sleep(0.1)
+def nothing() -> None:
+    """Do nothing at all."""
+
+
+@task
+def ended(_number: int) -> None:
+    """Do nothing at all, with an argument."""
 
 
 @task
@@ -46,20 +54,28 @@ def take(number: int, text: str) -> None:
 
 
 @task
-def raise_ordinary(number: int) -> None:
-    """Read a row and write it."""
-    raise_by_one(number)
-
-
-@task(atomic=True)
-def raise_atomic(number: int) -> None:
-    """Do the same in one commit with the record of the success."""
-    raise_by_one(number)
+def short(sent: float) -> None:
+    """Note when it began and take 10 ms."""
+    jobs.moment(sent)
+    time.sleep(0.010)
 
 
 @task
-def ended(_number: int) -> None:
-    """Do nothing, with an argument."""
+def brief(number: int) -> None:
+    """Take 1 ms."""
+    began = time.time()
+    time.sleep(0.001)
+    jobs.note(number, began, time.time())
+
+
+@task
+def long(number: int, until: str, seconds: float) -> None:
+    """Note when it began and keep a worker busy until there is a file, or for so many seconds."""
+    now = time.time()
+    jobs.note(number, now, now)
+    give_up_at = time.monotonic() + seconds
+    while not Path(until).exists() and time.monotonic() < give_up_at:
+        time.sleep(0.005)
 
 
 _after: list[float] = []
