@@ -190,7 +190,7 @@ def test_f42_a_claim_whose_answer_was_lost_is_asked_for(fed: Fed) -> None:
     held, lost = put(fed.store, 2)
     assert fed.source.claim(1).pks == [held]
     theirs = claimed(fed.store, begin(fed.store), priority=1)
-    claim = "advisory_xact_lock" if fed.store.sql.connection.vendor == "postgresql" else "SET status = 2"
+    claim = "SELECT pg_advisory_xact_lock(" if fed.store.sql.connection.vendor == "postgresql" else "SET status = 2"
     with failing_at(fed.store.alias, claim, done=True), pytest.raises(SourceUnavailable):
         fed.source.claim(1)
     assert row(fed.store, lost).claimed_by == fed.run
