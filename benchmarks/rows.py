@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import claims, drains, enqueues, footprint, latencies
 from benchmarks.server import server
+from benchmarks.steps import steps
 from benchmarks.world import Figures
 
 Sizes = Mapping[str, Any]
@@ -62,6 +63,7 @@ ROWS: dict[str, Row] = {
     "mariadb": Row(drains.mariadb, {"jobs": 50_000}, {"jobs": 200}),
     "reload": Row(latencies.reload, {"jobs": 500}, {"jobs": 10}),
     "window": Row(latencies.window, {"jobs": 20_000}, {"jobs": 200}),
+    "steps": Row(steps, {"jobs": 100_000}, {"jobs": 200}),
     "server": Row(server, {"jobs": 30_000}, {"jobs": 200}),
 }
 """In the order in which all of them are measured."""

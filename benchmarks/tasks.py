@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import jobs
+from benchmarks.steps import PLACE, time_steps
 from jobsup import task
 from jobsup.recorder import Entry, Recorder
 
@@ -96,6 +97,8 @@ def _keep(place: str) -> None:
     Path(place, f"{os.getpid()}.json").write_text(json.dumps(_after))
 
 
+if place := os.environ.get(PLACE):  # a worker that is to time its steps
+    time_steps(place)
 if place := os.environ.get("BENCH_WINDOW"):  # a worker that is to say when it has recorded the ends of its jobs
     Recorder._write = _noting(Recorder._write)  # type: ignore[assignment,method-assign]  # noqa: SLF001
     atexit.register(_keep, place)
