@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +48,17 @@ def enqueuers(jobs: int) -> Figures:
 
 def idle(seconds: int) -> Figures:
     """A supervisor with two workers and nothing to do, after it has settled; nothing else is on the server."""
-    from django.db import connection
-
     from benchmarks.rows import clear
     from tests.support import processes_of
 
     clear()
-    with connection.cursor() as cursor, supervisor() as process:
-        cursor.execute("ALTER DATABASE bench SET log_statement = 'all'")
-        try:
-            wait_ready(process)
-            time.sleep(10)
-            pids = [process.pid, *processes_of(process.pid)]
-            said, spent_s = _statements(cursor), sum(map(_cpu_s, pids))
-            time.sleep(seconds)
-            said, spent_s = _statements(cursor) - said, sum(map(_cpu_s, pids)) - spent_s
-        finally:
-            cursor.execute("ALTER DATABASE bench RESET log_statement")
+    with _counting() as count, supervisor() as process:
+        wait_ready(process)
+        time.sleep(10)
+        pids = [process.pid, *processes_of(process.pid)]
+        said, spent_s = count(), sum(map(_cpu_s, pids))
+        time.sleep(seconds)
+        said, spent_s = count() - said, sum(map(_cpu_s, pids)) - spent_s
     return {"statements_per_s": said / seconds, "cpu_percent": 100 * spent_s / seconds}
 
 
@@ -108,11 +105,41 @@ def _clients(asked: tuple[str, int, float]) -> float:
     return time.time()
 
 
-def _statements(cursor: Any) -> int:
-    """Return how many statements others have sent, by the server's log."""
-    cursor.execute("SELECT pg_read_file(current_setting('data_directory') || '/../log')")
-    count: int = cursor.fetchone()[0].count("LOG:  statement: ")
-    return count
+@contextmanager
+def _counting() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns how many statements others have sent, all that it takes to connect included."""
+    from django.db import connection
+
+    from tests.statements import COUNT_FILE
+
+    with connection.cursor() as cursor, tempfile.TemporaryDirectory() as directory:
+
+        def value(statement: str) -> str:
+            cursor.execute(statement)
+            return str(cursor.fetchone()[-1])
+
+        if connection.vendor == "mysql":
+            asked = itertools.count(1)
+            yield lambda: int(value("SHOW GLOBAL STATUS LIKE 'Questions'")) - next(asked)
+        elif connection.vendor == "sqlite":
+            file = Path(directory) / "statements"
+            with _environment(**{COUNT_FILE: str(file), "DJANGO_SETTINGS_MODULE": "benchmarks.counted"}):
+                yield lambda: file.stat().st_size
+        else:
+            cursor.execute("ALTER DATABASE bench SET log_statement = 'all'")
+            log = "SELECT pg_read_file(current_setting('data_directory') || '/../log')"
+            yield lambda: value(log).count("LOG:  statement: ")
+            cursor.execute("ALTER DATABASE bench RESET log_statement")
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Have children started meanwhile see some other values."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def _cpu_s(pid: int) -> float:
