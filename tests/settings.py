@@ -3,8 +3,8 @@
 JOBSUP_TEST_SQLITE, JOBSUP_TEST_POSTGRES and JOBSUP_TEST_MARIADB say where the databases are (a file, URLs).
 JOBSUP_TEST_DEFAULT names the one that is `default`, alone; without it, as in the pytest process, SQLite is `default`
 and PostgreSQL stands beside it as `postgresql`. JOBSUP_TEST_RUN_DIR keeps run files apart from those of other
-supervisors of this machine. JOBSUP_TEST_SETTINGS, a JSON object, replaces settings, in dicts key by key, such as
-{"JOBSUP": {"GRACE": 1}}.
+supervisors of this machine. JOBSUP_TEST_STATEMENTS has the statements on SQLite counted. JOBSUP_TEST_SETTINGS, a JSON
+object, replaces settings, in dicts key by key, such as {"JOBSUP": {"GRACE": 1}}.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Any
 import dj_database_url
 import pymysql
 
+from tests.statements import COUNT_FILE, Counted
+
 pymysql.install_as_MySQLdb()  # Django knows the driver by that name
 
 
 def sqlite(path: str) -> dict[str, Any]:
     """Return SQLite as jobsup wants it: writers wait in turn instead of failing."""
-    return {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": path,
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"},
-    }
+    options = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"}
+    if COUNT_FILE in os.environ:
+        options["factory"] = Counted
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": options}
 
 
 def postgresql(url: str) -> dict[str, Any]:

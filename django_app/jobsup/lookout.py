@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import NamedTuple
 
 from jobsup.sql import Statements
-from jobsup.vigil import Vigil
-
-DEAF_LOOK_S = 1.0
-"""How often to look for work at least where notifications do not arrive."""
+from jobsup.vigil import DEAF_LOOK_S, Vigil
 
 GLANCE_MAX_S = 0.01
 GLANCE_AGAIN_S = 60.0
 """After a glance at the queue that took longer than that nobody glances for a while, but claims."""
+
+
+NOTHING_S = 12.0
+"""For how long to believe that there is no ready job; a supervisor that hears looks every 10 s at the latest."""
 
 
 class Nothing(NamedTuple):
@@ -39,13 +41,15 @@ class Lookout:
         self._vigil = Vigil(sql.poll_shortest_s)
         self._called = True  # since the last look; of what there was before nobody tells
         self._found = False  # at the last look
+        self._unheard = False  # a glance saw work of which nobody had told
         self._glance_at = 0.0  # not before: the last one took too long
+        self._nothing_at = -math.inf  # when a glance last found no ready job; nobody has called since then
         self._hush_again = False  # the connection was closed over which this supervisor hushed
 
     @property
     def hears(self) -> bool:
         """Whether we are told of what others do, as far as the database can do that."""
-        return self._listens and not self._sql.deafness
+        return self._listens and self._sql.hears
 
     @property
     def found(self) -> bool:
@@ -56,8 +60,14 @@ class Lookout:
         """Tell whether anybody has called; over a connection that is open."""
         times = self._sql.woken()
         self._vigil.called(times, time.monotonic())
-        self._called |= times > 0
+        if times:
+            self._called, self._nothing_at = True, -math.inf
         return times > 0
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether there is no ready job, by a glance of just now."""
+        return time.monotonic() < self._nothing_at + NOTHING_S
 
     def disconnected(self) -> None:
         """Note that the connection is about to be closed."""
@@ -84,19 +94,30 @@ class Lookout:
         One statement is enough where the last look found nothing and nobody has called.
         """
         called, self._called = self._called, False
-        begun = time.monotonic()
+        begun, self._nothing_at, self._unheard = time.monotonic(), -math.inf, False
         if called or self._found or begun < self._glance_at:
             return None
         worth_while, due_in_s = self._sql.glance(queues)
         if time.monotonic() > begun + GLANCE_MAX_S:  # perhaps dead entries, that only a claim can step over
             self._glance_at = time.monotonic() + GLANCE_AGAIN_S
-        return None if worth_while else Nothing(due_in_s)
+        if worth_while:
+            self._unheard = True
+            return None
+        self._nothing_at = begun
+        return Nothing(due_in_s)
 
-    def looked(self, *, found: bool) -> None:
-        """Note how a look ended."""
+    def looked(self, *, found: bool, unheard: bool = False) -> None:
+        """Note how a look ended.
+
+        Args:
+            found: whether it took any job.
+            unheard: whether it learned of a scheduled one of which nobody had told.
+        """
         self._found = found
         told_of_all, others = self.hears and self._sql.wakes_everywhere, self._sql.hushed_by_others
-        self._vigil.looked(time.monotonic(), found=found, told_of_all=told_of_all, others_hush=others)
+        unheard, self._unheard = unheard or (found and self._unheard), False
+        now = time.monotonic()
+        self._vigil.looked(now, found=found, told_of_all=told_of_all, others_hush=others, unheard=unheard)
 
     def pause_s(self) -> float:
         """Return in how many seconds to look again if nothing wakes the supervisor."""

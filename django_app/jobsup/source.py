@@ -13,9 +13,9 @@ from django.db import DatabaseError, connections
 
 from jobsup import homes, queue_control, reaching, runs
 from jobsup.conf import Conf, worker_id
-from jobsup.errors import JobCancelled, JobTimeout, MemoryLimitExceeded
 from jobsup.lookout import Lookout
 from jobsup.looks import Looks
+from jobsup.losses import lost_attempts
 from jobsup.models import Status, Supervisor
 from jobsup.places import begun_path
 from jobsup.pools import words
@@ -23,15 +23,13 @@ from jobsup.retention import Pruning
 from jobsup.schedules.ticking import Ticking
 from jobsup.sql import UnsupportedDatabase
 from jobsup.sql.base import WAIT_MAX_S
-from jobsup.store import WORKER_LOST, Account, LostAttempt, Store
-from jobsup.text import class_path
+from jobsup.store import Account, Store
 from jobsup.untold import adopt, untold_of
 from spawnpool.begun import begun
 from spawnpool.errors import RunOver, SourceRefused
 from spawnpool.pools import DEFAULT, Pool
 from spawnpool.runfile import RunFile
 from spawnpool.source import Loss, Running, Taken
-from spawnpool.states import Ended
 
 DUE_LOOK_S = 0.25
 """How late a scheduled job may be noticed while the workers never run out of ready ones."""
@@ -50,13 +48,6 @@ WAIT_SHARE = 1 / 6
 
 BEATS_PER_LOOK = 6
 """Every how many beats all claims are looked at for owners that are over; the others cost two statements."""
-
-CAUSES = {
-    Ended.TIMED_OUT: class_path(JobTimeout),
-    Ended.OVER_MEMORY: class_path(MemoryLimitExceeded),
-    Ended.CANCELLED: class_path(JobCancelled),
-}
-"""The class that stands for each cause in a job's errors; `WORKER_LOST` for all others."""
 
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
@@ -87,14 +78,13 @@ class DatabaseSource:
         self._pause_look_at = 0.0
         self._run = 0
         self._beats = 0
-        self._more = True  # there may be work that no change of the database tells of
+        self._more = True  # there may be work, whether or not the database tells of a change
         self._look_at = 0.0  # when to look for scheduled jobs at the latest
         self._due_at: float | None = None  # when the next scheduled job is due, on the monotonic clock
         self._fd: int | None = None
         self._deafness = ""  # what was said of it
         self._cancel_look_at = 0.0
-        told = conf.notify and not self._store.sql.tells_every_change
-        self._ticking = Ticking(self._store, told=told, wanted=conf.schedules)
+        self._ticking = Ticking(self._store, told=conf.notify, wanted=conf.schedules)
         self._away_at: float | None = None  # since when there is no connection
         self._pruning = Pruning(self._store, conf.keep)
         self._untold = True  # there may be jobs that are over, of which a worker is to tell
@@ -147,22 +137,19 @@ class DatabaseSource:
         self._more = True
 
     def claim(self, limit: int, pool: str = DEFAULT, rooms: Mapping[str, int] = NO_LIMITS) -> Taken:
-        """Claim jobs; where the database tells every change, a look without one costs no statement that writes."""
+        """Claim jobs; where the database tells every change, a look without one costs no statement."""
+        if self._store.sql.tells_every_change and not self._worth_while(pool, rooms):
+            self._lookout.looked(found=False)
+            return Taken([])
         with self._reachable():
             self._upkeep()
             if pks := self._to_be_told(limit):
                 return Taken(pks)
-            due = self._due_at is not None and time.monotonic() >= self._due_at
-            if self._store.sql.tells_every_change:
-                if self._store.sql.changed() or self._more or due:
-                    self._looks.news()
-                self._more = False
-                if not self._looks.worth_while(pool, rooms):
-                    self._lookout.looked(found=False)
-                    return Taken([])
+            due = self._is_due()
             if not due and (nothing := self._lookout.glance(self._queues)):
-                self._note_due(nothing.due_in_s)
-                self._lookout.looked(found=False)
+                sooner = self._note_due(nothing.due_in_s)
+                self._looks.looked(pool, rooms, found=False)
+                self._lookout.looked(found=False, unheard=sooner)
                 return Taken([])
             if due:
                 # One that is due and stays so is locked by somebody else: not at once again for that one.
@@ -175,6 +162,18 @@ class DatabaseSource:
                 self._look_for_due()
             self._lookout.looked(found=bool(taken.pks))
             return taken
+
+    def _worth_while(self, pool: str, rooms: Mapping[str, int]) -> bool:
+        """Tell whether to connect and look, where the database tells every change, or for something else."""
+        if self._store.sql.changed() or self._more or self._is_due():
+            self._looks.news()
+        self._more = False
+        owed = self._untold or self._lookout.must_speak or time.monotonic() >= self._upkeep_at()
+        return owed or self._looks.worth_while(pool, rooms)
+
+    def _is_due(self) -> bool:
+        """Tell whether a scheduled job is due."""
+        return self._due_at is not None and time.monotonic() >= self._due_at
 
     def _take(self, pool: Pool, limit: int, rooms: Mapping[str, int]) -> Taken:
         queues, ordered, sql = pool.feeds, pool.ordered, self._store.sql
@@ -207,10 +206,12 @@ class DatabaseSource:
         """
         self._note_due(self._store.sql.next_due_s(), after_s)
 
-    def _note_due(self, due_in_s: float | None, after_s: float = 0.0) -> None:
-        now = time.monotonic()
+    def _note_due(self, due_in_s: float | None, after_s: float = 0.0) -> bool:
+        """Note when the next scheduled job is due; tell whether that is sooner than was known."""
+        now, before = time.monotonic(), self._due_at
         self._due_at = None if due_in_s is None else now + max(due_in_s, after_s)
         self._look_at = now + DUE_LOOK_S
+        return self._due_at is not None and (before is None or self._due_at < before - DUE_LOOK_S)
 
     def strays(self, holding: Collection[int]) -> Sequence[int]:
         """Return the jobs that this run claimed without learning of it."""
@@ -219,7 +220,7 @@ class DatabaseSource:
 
     def release(self, pks: Sequence[int]) -> None:
         """Give back what was never started."""
-        self._more = self._untold = True  # one's own writes are no change that the database would tell
+        self._more = self._untold = True
         self._telling.difference_update(pks)
         with self._reachable():
             self._store.release(self._run, pks)
@@ -255,7 +256,9 @@ class DatabaseSource:
             return queue_control.paused_jobs(self._store, self._run)
 
     def backlog(self) -> int | None:
-        """Return how many jobs are ready, up to `BACKLOG_MAX`."""
+        """Return how many jobs are ready, up to `BACKLOG_MAX`; no statement where a look has just found none."""
+        if self._lookout.sees_nothing:
+            return 0
         with self._reachable():
             return self._store.backlog(self._queues, BACKLOG_MAX)
 
@@ -264,7 +267,8 @@ class DatabaseSource:
         self._more = self._untold = True
         self._telling.difference_update(loss.pk for loss in losses)
         with self._reachable():
-            return {account.pk: str(account) for account in self._store.lost(self._run, self._attempts(losses))}
+            attempts = lost_attempts(losses, self._conf.node_name)
+            return {account.pk: str(account) for account in self._store.lost(self._run, attempts)}
 
     def beat(self, state: str) -> None:
         """Renew the lease.
@@ -300,7 +304,7 @@ class DatabaseSource:
             return not self._untold and self._store.is_empty(self._queues)
 
     def wakeup_fd(self) -> int | None:
-        """Return the descriptor of the connection that listens."""
+        """Return the descriptor of what hears: a connection that listens, or a doorbell."""
         return self._fd
 
     def woken(self) -> bool:
@@ -315,12 +319,14 @@ class DatabaseSource:
 
     def before_check(self) -> None:
         """Close the connections of every alias."""
-        self._fd = None
-        self._lookout.disconnected()
-        self._away_at = time.monotonic() if self._away_at is None else self._away_at
-        self._more = True  # a wake-up may be lost while nothing listens
-        self._pause_look_at = 0.0
-        connections.close_all()
+        sql = self._store.sql
+        if self._fd is None or not sql.hears_unconnected:  # wake-ups may be lost meanwhile
+            self._fd = None
+            self._lookout.disconnected()
+            self._away_at = time.monotonic() if self._away_at is None else self._away_at
+            self._pause_look_at = 0.0
+        with sql.closing():
+            connections.close_all()
 
     def close(self, *, finished: bool) -> None:
         """End the run; one that owes something stays open, for its successor to recover."""
@@ -332,19 +338,6 @@ class DatabaseSource:
             _log.warning("the end of this run cannot be recorded: %s", error)
         finally:
             connections.close_all()
-
-    def _attempts(self, losses: Sequence[Loss]) -> Iterator[LostAttempt]:
-        for loss in losses:
-            worker = worker_id(self._conf.node_name, loss.worker, loss.pid)
-            yield LostAttempt(
-                loss.pk,
-                worker,
-                loss.tell("{job}") + (f"\n\n{loss.stack}" if loss.stack else ""),
-                loss.ran_s,
-                at_once=loss.ended in (Ended.STOPPED, Ended.FENCED),
-                exception=CAUSES.get(loss.ended, WORKER_LOST),
-                by_a_limit=loss.ended.by_a_limit,
-            )
 
     def _recover(self) -> None:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering

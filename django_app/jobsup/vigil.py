@@ -21,6 +21,12 @@ QUIET_S = 0.2
 HUSHED_LOOK_MAX_S = 0.1
 """How often to look at least while nobody is woken, also when it is another supervisor that does not want that."""
 
+DEAF_LOOK_S = 1.0
+"""How often to look at least where work comes from of which nobody tells."""
+
+ELSEWHERE_S = 86400.0
+"""For how long to expect more such work after some was found, where only those on the same machine can call."""
+
 SHARE = 1 / 4
 """The pause before the next look, as a share of the time since there was work: so late is what has waited as long."""
 
@@ -38,7 +44,7 @@ class Vigil:
     def __init__(self, shortest_s: float) -> None:
         self._shortest_s = shortest_s
         self._window_at, self._calls = -math.inf, 0
-        self._hushed_until = self._busy_at = -math.inf
+        self._hushed_until = self._busy_at = self._elsewhere_at = -math.inf
         self._others_hush = False
 
     def called(self, times: int, now: float) -> None:
@@ -53,7 +59,9 @@ class Vigil:
         """Tell whether the supervisor does not want to be woken."""
         return now < self._hushed_until
 
-    def looked(self, now: float, *, found: bool, told_of_all: bool, others_hush: bool = False) -> None:
+    def looked(
+        self, now: float, *, found: bool, told_of_all: bool, others_hush: bool = False, unheard: bool = False
+    ) -> None:
         """Note how a look for work ended.
 
         Args:
@@ -61,7 +69,10 @@ class Vigil:
             found: whether there was any.
             told_of_all: whether the supervisor is woken by whoever enqueues, but for those who were asked not to.
             others_hush: whether another supervisor asked for that; known after a look that found nothing.
+            unheard: whether there is work that was not there at the look before, and nobody has called.
         """
+        if unheard and not told_of_all:
+            self._elsewhere_at = now
         if found and (self.hushes(now) or self._others_hush or not told_of_all):
             self._busy_at = now
         elif not found:
@@ -78,4 +89,6 @@ class Vigil:
         """
         if self.hushes(now) or self._others_hush:
             longest_s = min(longest_s, HUSHED_LOOK_MAX_S)
+        elif now < self._elsewhere_at + ELSEWHERE_S:
+            longest_s = min(longest_s, DEAF_LOOK_S)
         return min(longest_s, max(self._shortest_s, (now - self._busy_at) * SHARE))

@@ -380,7 +380,6 @@ class Machine:
     def _keep_intervals(self, now: float) -> None:
         if now >= self._check_at:
             self._check_at = now + self.limits.check_interval_s
-            self._work.look_again(now)  # makes good for a wake-up lost while nothing was connected
             self._do(e.Check())
         if now >= self._beat_at:
             self._beat_at = now + self.limits.beat_interval_s

@@ -168,7 +168,10 @@ class Source(Protocol):
         """Tell whether nothing is waiting, running or going to be tried again soon."""
 
     def wakeup_fd(self) -> int | None:
-        """Return a descriptor that becomes readable when there may be new work, None where there is no such thing."""
+        """Return a descriptor that becomes readable when there may be new work, None where there is no such thing.
+
+        One that is there no more after `before_check` has the supervisor claim, and so connect, at once.
+        """
 
     def woken(self) -> bool:
         """Tell, cheaply and without waiting, whether there may be new work since the last call."""

@@ -351,10 +351,11 @@ class Supervisor:
     # ---- small effects
 
     def _disconnect(self) -> None:
-        if self._source.wakeup_fd() is not None:
-            self._answer(e.Woken())  # nothing listens from now on until the next claim: it comes at once
+        heard = self._source.wakeup_fd() is not None
         self._watch(None)
         self._source.before_check()
+        if heard and self._source.wakeup_fd() is None:
+            self._answer(e.Woken())  # nothing listens from now on until the next claim: it comes at once
         before_check.run()
 
     def _watch(self, fd: int | None) -> None:

@@ -255,6 +255,38 @@ def test_the_supervisors_session_waits_for_nothing_long(store: Store, session: S
     assert store.finish(run, [success(pk)]) == {pk}
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "", None])
+def test_a_supervisor_connects_by_two_statements(store: Store, session: Session, level: str | None) -> None:
+    """The driver's own and ours, since it connects anew every few seconds; at the level that the project names."""
+    options = connections[store.alias].settings_dict["OPTIONS"]
+    before = dict(options)
+    if level != "":
+        options["isolation_level"] = level
+    wanted = dict(options)
+
+    def connected() -> tuple[int, str]:
+        sql = Store(store.alias).sql
+        sql.bound_waits(2.5)
+        for _ in range(2):  # the first time it asks which server this is
+            connections[store.alias].close()
+            sql.attend(listen=False)
+        [(_, said)] = sql.rows("SHOW SESSION STATUS LIKE 'Questions'")
+        [(now,)] = sql.rows("SELECT @@SESSION.tx_isolation")
+        connections[store.alias].close()
+        return int(said) - 1, now
+
+    try:
+        said, now = session(connected)
+        assert {name: options.get(name) for name in wanted} == wanted
+        assert ("isolation_level" in options) == (level != "")
+    finally:
+        options.clear()
+        options.update(before)
+    assert said == 2
+    [(servers,)] = store.sql.rows("SELECT @@GLOBAL.tx_isolation")
+    assert now == (servers if level is None else (level or "read committed").upper().replace(" ", "-"))
+
+
 def test_p3_no_statement_reads_the_whole_table(store: Store) -> None:
     """What a supervisor and its workers do all day, in a table of many jobs."""
     with connections[store.alias].cursor() as cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -114,14 +115,82 @@ def test_a_killed_job_is_due_after_its_delay(fed: Fed) -> None:
     assert "after 2.0 s" in told.traceback
 
 
-def test_looking_in_vain_writes_nothing_on_sqlite(sqlite: str, runfile: RunFile) -> None:
-    """As long as nothing has changed a look is one pragma."""
+def test_looking_in_vain_needs_no_connection_on_sqlite(sqlite: str, runfile: RunFile, session: Session) -> None:
+    """As long as nothing has changed a look only asks the file system; what others write unheard is found."""
+    fed, silent = Fed(sqlite, runfile), Store(sqlite, notify=False)
+
+    def at_rest() -> bool:
+        fed.source.before_check()
+        return not fed.source.claim(5).pks and connections[sqlite].connection is None
+
+    for _ in range(3):
+        eventually(at_rest, 10, "a look without a statement")
+        assert at_rest()
+        assert fed.source.backlog() == 0
+        assert connections[sqlite].connection is None
+        pks = session(lambda: put(silent))
+        assert fed.source.claim(5).pks == pks
+
+
+def statements_at_a_look(fed: Fed) -> list[str]:
+    """Return what is asked for at a look."""
+    with statements_of(fed.store.alias) as statements:
+        fed.source.claim(5)
+    return statements
+
+
+def test_a_look_that_finds_nothing_only_reads_on_sqlite(sqlite: str, runfile: RunFile) -> None:
+    """A supervisor's own beat is a change, after which it looks; it must not lock the database for that."""
     fed = Fed(sqlite, runfile)
     emptied(fed)
-    with statements_of(sqlite) as statements:
-        for _ in range(3):
-            fed.source.claim(5)
-    assert statements == ["PRAGMA data_version"] * 3
+    fed.beat()
+    [look] = statements_at_a_look(fed)
+    assert look.split()[0] == "SELECT"
+
+
+def test_a_backlog_is_counted_once_there_may_be_one(fed: Fed, session: Session) -> None:
+    """No statement while the last look has just found nothing, and a statement as soon as somebody has called."""
+    emptied(fed)
+    fed.source.woken()
+    emptied(fed)
+    with statements_of(fed.store.alias) as statements:
+        assert fed.source.backlog() == 0
+    assert not statements
+    session(lambda: put(fed.store, 2))
+    eventually(fed.source.woken, 10, "the call")
+    assert fed.source.backlog() == 2
+    assert len(fed.source.claim(5).pks) == 2
+
+
+def test_who_is_called_for_everything_looks_seldom_and_for_what_comes_unheard_every_second(
+    fed: Fed, session: Session
+) -> None:
+    """On MariaDB; on PostgreSQL everybody can call, on SQLite a look costs nothing."""
+    others = Store(fed.store.alias, notify=False)
+    longest_s = fed.store.sql.poll_interval_s
+    emptied(fed)
+    session(lambda: put(fed.store))
+    eventually(fed.source.woken, 10, "the call")
+    assert fed.source.claim(5).pks
+    emptied(fed)
+    vigil = fed.source._lookout._vigil
+    later = time.monotonic() + 600
+    assert vigil.pause_s(later, longest_s) == longest_s
+    session(lambda: put(others))
+    assert fed.source.claim(5).pks
+    unheard_s = longest_s if fed.store.sql.wakes_everywhere else min(1.0, longest_s)
+    assert vigil.pause_s(later, longest_s) == unheard_s
+
+
+def test_a_scheduled_job_that_comes_unheard_tells_of_others_elsewhere(fed: Fed, session: Session) -> None:
+    """It is not there to be taken yet, but nobody has told of it."""
+    if fed.store.sql.wakes_everywhere:
+        return
+    others = Store(fed.store.alias, notify=False)
+    emptied(fed)
+    session(lambda: put(others, run_after=others.sql.now() + timedelta(hours=1)))
+    emptied(fed)
+    assert fed.source._lookout._vigil.pause_s(time.monotonic() + 600, 10.0) == 1.0
 
 
 def test_a_notification_wakes(postgresql_routed: str, runfile: RunFile, session: Session) -> None:

@@ -180,7 +180,6 @@ def test_a_look_without_reason_is_one_statement_that_locks_nothing(postgresql_ro
     assert fed.source.claim(5).pks == pks
 
 
-@pytest.mark.parametrize("alias", [ALIASES[name] for name in wanted("postgresql", "mariadb")], indirect=True)
 def test_a_glance_says_what_a_look_would(alias: str) -> None:
     """Whether anything is ready in these queues, and when the next job is due."""
     store = Store(alias)
@@ -259,11 +258,13 @@ def test_a_source_hears_its_doorbell(routed: str, runfile: RunFile, bell: Doorbe
     assert not fed.source.woken()
     assert fed.source.claim(5).pks == pks
     fed.source.before_check()
-    assert fed.source.wakeup_fd() is None
+    assert fed.source.wakeup_fd() == fd
+    assert not fed.source.woken(), "closing connections is no reason to look"
+    assert connections[routed].connection is None
     put(fed.store)
+    assert fed.source.woken(), "it needs no connection to hear"
     assert len(fed.source.claim(5).pks) == 1
     assert fed.source.wakeup_fd() == fd
-    assert fed.source.woken(), "it had rung meanwhile"
 
 
 @ON_OTHERS
@@ -293,6 +294,19 @@ def test_p11_a_doorbell_that_rings_all_the_time_is_not_heard_for_a_while(
     assert sorted(found) == pks
     session(lambda: put(fed.store))
     assert fed.source.woken()
+
+
+@ON_OTHERS
+def test_without_a_doorbell_it_looks_every_second(routed: str, runfile: RunFile) -> None:
+    """All names are taken: nobody can call this one."""
+    sql: Any = Store(routed).sql
+    others = [Doorbell(sql.identity()) for _ in range(SLOTS)]
+    fed = Fed(routed, runfile)
+    emptied(fed)
+    assert fed.source.wakeup_fd() is None
+    assert (fed.source.next_due_s() or 9) <= 1
+    for other in others:
+        other.close()
 
 
 def test_several_supervisors_are_rung_for() -> None:

@@ -170,6 +170,17 @@ def test_workers_stay_while_connections_are_closed_for_checks(pool: Callable[...
     assert sorted(nervous.done()) == sorted(jobs)
 
 
+def test_a_source_that_goes_on_hearing_is_not_asked_at_each_check(pool: Callable[..., Pool]) -> None:
+    """Nothing can have been missed while its connections were closed; what it calls for is claimed."""
+    job = key(Does.NOOP)
+    idle = pool(poll_interval_s=600, check_interval_s=0.02, beat_interval_s=600).ready_to_work()
+    checks, claims = len(idle.events("before_check")), len(idle.events("claim"))
+    eventually(lambda: len(idle.events("before_check")) > checks + 10, what="checks", picture=idle.picture)
+    assert len(idle.events("claim")) <= claims + 1, "one may have been under way"
+    idle.add(job)
+    idle.wait_done(job).stop()
+
+
 def test_f49_a_claim_whose_answer_was_lost_is_asked_for(pool: Callable[..., Pool]) -> None:
     """Keys that are ours by the source's books, and that never arrived, are run all the same, and once."""
     jobs = [key(Does.SLEEP, 10) for _ in range(4)]

@@ -27,6 +27,7 @@ from tests.system.test_supervisor_faults import (
 )
 from tests.system.test_unique import test_fifty_enqueuers_in_several_processes_make_one_job_that_runs_once
 from tests.system.test_waiting import test_h_a_job_begins_well_goes_on_and_ends
+from tests.system.test_wakeups import test_p11_an_idle_supervisor_asks_about_once_a_second_at_most
 from tests.testapp import tasks
 from tests.vendors import wanted
 
@@ -44,6 +45,7 @@ __all__ = [
     "test_h_a_job_begins_well_goes_on_and_ends",
     "test_jobs_run_in_parallel_and_their_results_and_errors_are_kept",
     "test_jobs_that_were_enqueued_together_are_each_run_once",
+    "test_p11_an_idle_supervisor_asks_about_once_a_second_at_most",
     "test_term_finishes_what_was_begun_and_gives_the_rest_back_uncounted",
     "test_two_supervisors_enqueue_each_moment_once_with_the_schedules_arguments",
 ]

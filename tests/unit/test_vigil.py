@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobsup.vigil import CALLS_MAX, HUSH_S, HUSHED_LOOK_MAX_S, QUIET_S, Vigil
+from jobsup.vigil import CALLS_MAX, DEAF_LOOK_S, ELSEWHERE_S, HUSH_S, HUSHED_LOOK_MAX_S, QUIET_S, Vigil
 
 SHORTEST_S, LONGEST_S = 0.005, 5.0
 NOW = 1000.0
@@ -78,6 +78,25 @@ def test_who_is_told_of_nothing_looks_as_often_as_there_was_work() -> None:
     vigil.looked(NOW, found=True, told_of_all=False)
     pauses = [vigil.pause_s(NOW + after_s, 1.0) for after_s in (0, 0.1, 1, 3.9, 4, 3600)]
     assert pauses == pytest.approx([SHORTEST_S, 0.025, 0.25, 0.975, 1.0, 1.0])
+
+
+def test_work_that_nobody_called_for_is_expected_from_there_for_a_day() -> None:
+    """Whoever is on the same machine calls, and then looks are rare; from another one nobody can call."""
+    vigil = Vigil(SHORTEST_S)
+    vigil.called(1, NOW)
+    vigil.looked(NOW, found=True, told_of_all=False)
+    assert vigil.pause_s(NOW + 3600, LONGEST_S) == LONGEST_S
+    vigil.looked(NOW, found=True, told_of_all=False, unheard=True)
+    assert vigil.pause_s(NOW + 0.1, LONGEST_S) < DEAF_LOOK_S
+    assert vigil.pause_s(NOW + ELSEWHERE_S - 1, LONGEST_S) == DEAF_LOOK_S
+    assert vigil.pause_s(NOW + ELSEWHERE_S, LONGEST_S) == LONGEST_S
+
+
+def test_where_everybody_can_call_a_lost_call_changes_nothing() -> None:
+    """What was found without one was told of all the same."""
+    vigil = Vigil(SHORTEST_S)
+    vigil.looked(NOW, found=True, told_of_all=True, unheard=True)
+    assert vigil.pause_s(NOW, LONGEST_S) == LONGEST_S
 
 
 def test_p11_a_hush_of_another_supervisor_is_a_reason_to_look_often() -> None:

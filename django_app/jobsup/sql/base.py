@@ -156,6 +156,8 @@ class Statements(ABC):
     """Whether the session is a supervisor's for as long as it wants it, so that it may keep statements ready there."""
     tells_every_change: bool = False
     """Whether `changed` is the truth, so that a look without a change can be left out; else it is a hint."""
+    hears_unconnected: bool = False
+    """Whether a supervisor is woken also while it has no connection."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -364,6 +366,11 @@ class Statements(ABC):
             The descriptor that becomes readable, None where there is no such thing.
         """
 
+    @property
+    def hears(self) -> bool:
+        """Whether a supervisor that attends is told of what others do."""
+        return not self.deafness
+
     def woken(self) -> int:
         """Return how often this supervisor was woken since the last call, without waiting."""
         return 0
@@ -378,4 +385,8 @@ class Statements(ABC):
 
     @abstractmethod
     def changed(self) -> bool:
-        """Tell, without waiting, whether there may be new work since the last call."""
+        """Tell, without a statement, whether there may be new work since the last call."""
+
+    def closing(self) -> AbstractContextManager[None]:
+        """Return a block in which this process closes its connections, which is no change."""
+        return nullcontext()

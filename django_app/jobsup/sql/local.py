@@ -15,10 +15,14 @@ from jobsup.sql.base import Statements
 class LocalWakeups(Statements):
     """Rings after the commit, and is rung for; what others enqueue is found by looking."""
 
+    hears_unconnected = True
+
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._bell: Doorbell | None = None
         self._hushing = False
+        self._rung = 0
+        self._asked: dict[str, int] = {}  # how often it had rung when this word was asked for
 
     @abstractmethod
     def identity(self) -> str | None:
@@ -45,8 +49,19 @@ class LocalWakeups(Statements):
                 self._bell = Doorbell(database)
         return None if self._bell is None else self._bell.fileno()
 
+    @property
+    def hears(self) -> bool:
+        return self._bell is not None
+
     def woken(self) -> int:
-        return 0 if self._bell is None or self._hushing else self._bell.heard()
+        rung = 0 if self._bell is None or self._hushing else self._bell.heard()
+        self._rung += rung
+        return rung
+
+    def heard(self, word: str) -> bool:
+        # The bell says no words: each ring may mean any.
+        before, self._asked[word] = self._asked.get(word), self._rung
+        return before != self._rung
 
     @property
     def hushing(self) -> bool:

@@ -8,15 +8,16 @@ database's clock is this machine's clock.
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
+from jobsup.sql.files import State, identity, state
 from jobsup.sql.local import LocalWakeups
 from jobsup.sql.wallclock import WallClock
 
@@ -72,6 +73,11 @@ FINISH = """
     RETURNING jobsup_job.id
 """
 
+GLANCE = """
+    SELECT EXISTS (SELECT 1 FROM jobsup_job WHERE status = 0{which}),
+           (SELECT min(run_after) FROM jobsup_job WHERE status = 1)
+"""
+
 MARK = """
     UPDATE jobsup_job SET worker = %s, started_at = COALESCE(started_at, %s), last_attempted_at = %s
     WHERE id = %s AND claimed_by = %s AND status = 2
@@ -96,11 +102,12 @@ QUEUES_MAX = 400
 
 
 class SQLite(LocalWakeups):
-    """Claims by one UPDATE, notices changes by `PRAGMA data_version`."""
+    """Claims by one UPDATE, notices changes by the state of the database's files."""
 
-    # Producers on this machine ring. For those in other containers, and for rows written by hand: each look is one
-    # pragma that reads a counter in shared memory (about 5 us) as long as nothing has changed.
-    poll_interval_s = 1.0
+    # Producers on this machine ring. For those in other containers, and for rows written by hand: as long as nothing
+    # has changed, each look only asks the file system (about 5 us). Not every second, or one would follow upon each
+    # beat, which is a change, and too close upon it to be sure that it was the only one.
+    poll_interval_s = 0.9
     poll_shortest_s = 0.02
     several_may_write = False
     keeps_types = False
@@ -108,7 +115,7 @@ class SQLite(LocalWakeups):
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._seen: tuple[int, int] | None = None
+        self._seen: State | None = None
         self._wall = WallClock()
 
     def prepare(self) -> None:
@@ -165,6 +172,15 @@ class SQLite(LocalWakeups):
 
     def next_due_s(self) -> float | None:
         due_at = self.rows("SELECT min(run_after) FROM jobsup_job WHERE status = 1")[0][0]
+        return self._due_in_s(due_at)
+
+    def glance(self, queues: Sequence[str] | None) -> tuple[bool, float | None]:
+        which = "" if queues is None else " AND queue IN (SELECT value FROM json_each(%s))"
+        params = [] if queues is None else [json.dumps(list(queues))]
+        [(found, due_at)] = self.rows(GLANCE.format(which=which), params)
+        return bool(found), self._due_in_s(due_at)
+
+    def _due_in_s(self, due_at: Any) -> float | None:
         return None if due_at is None else (self.moment(due_at) - timezone.now()).total_seconds()
 
     def load(self, pks: Sequence[int]) -> list[LoadedRow]:
@@ -207,21 +223,22 @@ class SQLite(LocalWakeups):
         return self.bell(listen=listen)
 
     def identity(self) -> str | None:
-        """Return the file's device and inode, whatever it is called; it may have several names."""
         connection: Any = self.connection
-        if connection.is_in_memory_db():
-            return None
-        try:
-            file = os.stat(connection.settings_dict["NAME"])  # noqa: PTH116  # a third of the time of Path's
-        except (OSError, ValueError):
-            return None
-        return f"sqlite {file.st_dev} {file.st_ino}"
+        return None if connection.is_in_memory_db() else identity(connection.settings_dict["NAME"])
 
     def changed(self) -> bool:
-        # Differs after any change by another connection; a new connection counts anew.
-        version = id(self.connection.connection), self.rows("PRAGMA data_version")[0][0]
-        changed, self._seen = version != self._seen, version
-        return changed
+        before, self._seen = self._seen, state(self.connection.settings_dict["NAME"])
+        return self._seen is None or self._seen != before
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        # The last one that closes it brings the log into the file. Should somebody else write in this very moment,
+        # that is found with the next beat, which is a change.
+        name = self.connection.settings_dict["NAME"]
+        at_rest = self._seen is not None and self._seen == state(name)
+        yield
+        if at_rest:
+            self._seen = state(name, settled=True)
 
     def _stored(self, moment: datetime | None) -> Any:
         """Return a moment in the form in which Django stores it, whatever USE_TZ and TIME_ZONE say."""

@@ -13,15 +13,14 @@ from jobsup.sql.mariadb.base import Common
 class Session(Common, LocalWakeups):
     """The session of MariaDB and MySQL."""
 
-    # Nobody wakes the supervisor from another machine.
-    poll_interval_s = 1.0
+    # As often as it beats, over the same connection, as long as all who enqueue ring. Nobody rings from other machines:
+    # once work has come from there it looks every second.
+    poll_interval_s = 10.0
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._most_s = WAIT_MAX_S
         self._attended: Any = None  # the driver's connection that was prepared
-        self._rung = 0
-        self._asked: dict[str, int] = {}  # how often it had rung when this word was asked for
 
     def bound_waits(self, most_s: float) -> None:
         self._most_s = most_s
@@ -29,18 +28,52 @@ class Session(Common, LocalWakeups):
         # In whole seconds, as mysqlclient takes them, and a little longer: it is the server who says no, where it can.
         for name in ("connect_timeout", "read_timeout", "write_timeout"):
             options.setdefault(name, ceil(most_s + 0.5))
+        options.setdefault("autocommit", True)  # else the drivers switch it off, and Django on again
 
     def attend(self, *, listen: bool) -> int | None:
-        self.connection.ensure_connection()
-        driver = self.connection.connection
-        if self._attended is not driver:
-            limit = f"max_statement_time = {self._most_s}"
-            if not self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
-                limit = f"max_execution_time = {int(self._most_s * 1000)}"  # of what only reads
-            lock_s = max(1, int(self._most_s))
-            self.run(f"SET SESSION {limit}, innodb_lock_wait_timeout = {lock_s}, lock_wait_timeout = {lock_s}")
-            self._attended = driver
+        connection = self.connection
+        isolation = None if connection.connection is not None else self._connect()
+        if self._attended is not connection.connection:
+            self._prepare(isolation)
+            self._attended = connection.connection
         return self.bell(listen=listen)
+
+    def _connect(self) -> str | None:
+        """Connect without the statement in which Django names the isolation level; return that level."""
+        options = self.connection.settings_dict["OPTIONS"]
+        named = "isolation_level" in options
+        level: str | None = options.get("isolation_level", "read committed")
+        options["isolation_level"] = None
+        try:
+            self.connection.ensure_connection()
+        finally:
+            if named:
+                options["isolation_level"] = level
+            else:
+                del options["isolation_level"]
+        return level
+
+    def _prepare(self, isolation: str | None) -> None:
+        """Have a session wait for nothing for long, by one statement: a supervisor connects anew every few seconds.
+
+        Args:
+            isolation: the level of its transactions; None to leave it as it is.
+        """
+        connection: Any = self.connection
+        lock_s = max(1, int(self._most_s))
+        values: list[object] = [lock_s, lock_s]
+        names = ["innodb_lock_wait_timeout", "lock_wait_timeout"]
+        if connection.mysql_is_mariadb:
+            names.append("max_statement_time")
+            values.append(self._most_s)
+        else:
+            names.append("max_execution_time")  # of what only reads
+            values.append(int(self._most_s * 1000))
+        if isolation:
+            old = connection.mysql_is_mariadb and connection.mysql_version < (11, 1)
+            names.append("tx_isolation" if old else "transaction_isolation")
+            values.append(isolation.upper().replace(" ", "-"))
+        self.run(f"SET SESSION {', '.join(f'{name} = %s' for name in names)}", values)
 
     def identity(self) -> str | None:
         """Return where the settings say that the database is; processes that say it in other words are not heard."""
@@ -48,16 +81,6 @@ class Session(Common, LocalWakeups):
         options = said["OPTIONS"]
         host = options.get("unix_socket") or said["HOST"] or options.get("host") or "localhost"
         return f"mysql {host} {said['PORT'] or options.get('port') or 3306} {said['NAME']}"
-
-    def woken(self) -> int:
-        rung = super().woken()
-        self._rung += rung
-        return rung
-
-    def heard(self, word: str) -> bool:
-        # The bell says no words: each ring may mean any.
-        before, self._asked[word] = self._asked.get(word), self._rung
-        return before != self._rung
 
     def changed(self) -> bool:
         return False
