@@ -93,8 +93,12 @@ class Recorder:
         return self._left_s() <= LATEST_S * MAIN_SHARE or len(self._entries) >= TOGETHER_MAX
 
     def hand_over(self) -> bool:
-        """Have the helper thread record what waits while the next job runs; False if that is better done here."""
-        if len(self._entries) >= SHORT_JOBS or not self._store.sql.several_may_write:
+        """Have the helper thread record what waits while the next job runs; False if that is better done here.
+
+        So it is where anybody is to be told: that is for the main thread, and not to be put off.
+        """
+        many, told = len(self._entries) >= SHORT_JOBS, any(entry.recorded is not None for entry in self._entries)
+        if many or told or not self._store.sql.several_may_write:
             return False
         self._hurry.set()
         self._wake()
@@ -199,7 +203,7 @@ class Recorder:
                     outcome.row.pk,
                 )
         with self._listing:
-            self._recorded += [entry for entry in entries if entry.pk in accepted]
+            self._recorded += [entry for entry in entries if entry.recorded is not None and entry.pk in accepted]
         self._settled(entries[-1].pk)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,10 +49,10 @@ class Ends:
         assert self.store.claim(self.run, None, number) == pks
         return pks
 
-    def keep(self, outcome: Outcome) -> None:
-        """Take in the end of a job that returned just now."""
+    def keep(self, outcome: Outcome, *, told: bool = True) -> None:
+        """Take in the end of a job that returned just now, and of which somebody is told or nobody."""
         now, pk = time.monotonic(), outcome.row.pk
-        self.recorder.keep(Entry(pk, outcome, now - 0.001, now, lambda: self.recorded.append(pk)))
+        self.recorder.keep(Entry(pk, outcome, now - 0.001, now, partial(self.recorded.append, pk) if told else None))
 
     def status(self, pk: int) -> Status:
         """Return what stands in the row."""
@@ -150,20 +151,29 @@ def test_ends_are_handed_over_to_the_helper_where_that_leaves_the_main_thread_ti
     """Unless only one session can write at a time: then the main thread would wait for the helper."""
     pks = ends.claim(3)
     for pk in pks:
-        ends.keep(success(pk))
+        ends.keep(success(pk), told=False)
     assert ends.recorder.hand_over() == ends.store.sql.several_may_write
     if ends.store.sql.several_may_write:
         eventually(lambda: ends.settled == pks[-1:], NOT_FOR_LUCK_S, "the report")
-        assert ends.recorded == []
     ends.recorder.flush()
-    assert ends.recorded == pks
     assert ends.settled == pks[-1:]
+    assert [ends.status(pk) for pk in pks] == [Status.SUCCESSFUL] * 3
+
+
+def test_ends_of_which_somebody_is_told_are_not_handed_over(ends: Ends) -> None:
+    """The main thread tells, and would do so only after the last of many jobs."""
+    quiet, told = ends.claim(2)
+    ends.keep(success(quiet), told=False)
+    ends.keep(success(told))
+    assert not ends.recorder.hand_over()
+    ends.recorder.flush()
+    assert ends.recorded == [told]
 
 
 def test_ends_of_very_short_jobs_are_not_handed_over(ends: Ends) -> None:
     """Such jobs leave the interpreter's lock to nobody."""
     for pk in ends.claim(SHORT_JOBS):
-        ends.keep(success(pk))
+        ends.keep(success(pk), told=False)
     assert not ends.recorder.hand_over()
     assert ends.settled == []
 
