@@ -193,13 +193,14 @@ class WorkerLane:
         """
         self._assert_same(1)
         data, begun = encode(kind, key, amount, text), self._begun
-        if begun != self._told:  # two threads may say it twice, which does no harm
+        if begun != self._told:
             data = encode(Kind.STARTED, begun[1], begun[0] & AMOUNT_MAX) + data
-            self._told = begun
         try:
             os.write(self._fd, data)
         except BrokenPipeError:
             _end_without_supervisor()
+        # Only once it is written: another thread may report in between. That both say it does no harm.
+        self._told = begun
 
     def assert_intact(self) -> None:
         """Check that both descriptors are still open, by one cheap system call.
