@@ -95,10 +95,12 @@ class Recorder:
     def hand_over(self) -> bool:
         """Have the helper thread record what waits while the next job runs; False if that is better done here.
 
-        So it is where anybody is to be told: that is for the main thread, and not to be put off.
+        So it is where anybody is to be told, which is for the main thread and not to be put off, and where everything
+        was committed by the jobs themselves: then there is nothing to wait for.
         """
         many, told = len(self._entries) >= SHORT_JOBS, any(entry.recorded is not None for entry in self._entries)
-        if many or told or not self._store.sql.several_may_write:
+        written = all(entry.committed for entry in self._entries)
+        if many or told or written or not self._store.sql.several_may_write:
             return False
         self._hurry.set()
         self._wake()

@@ -178,6 +178,16 @@ def test_ends_of_very_short_jobs_are_not_handed_over(ends: Ends) -> None:
     assert ends.settled == []
 
 
+def test_ends_that_their_jobs_have_committed_are_not_handed_over(ends: Ends) -> None:
+    """There is nothing to wait for."""
+    [pk] = ends.claim(1)
+    now = time.monotonic()
+    ends.recorder.keep(Entry(pk, None, now, now, committed=True))
+    assert not ends.recorder.hand_over()
+    ends.recorder.flush()
+    assert ends.settled == [pk]
+
+
 def test_the_helper_keeps_no_connection(postgresql: str, session: Session) -> None:
     """A while after its last round the helper thread holds no session at the server."""
     ends = Ends(postgresql)
