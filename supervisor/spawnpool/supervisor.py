@@ -205,11 +205,13 @@ class Supervisor:
             woken = self._heed_wakeup()
             self._watch(self._source.wakeup_fd())
             ready = {key.fd for key, _ in self._selector.select(0.0 if woken else self._timeout_s())}
-            if tray.fileno() in ready:
+            called = tray.fileno() in ready
+            # Whoever calls is answered from what the workers have begun by then, of which nothing else wakes the loop.
+            if called or self._clock() >= self._rest_until:
+                self._read_lanes()
+            if called:
                 for signum in tray.take():
                     self._on_signal(signum)
-            if self._clock() >= self._rest_until:
-                self._read_lanes()
             if self._crew.any_died(ready):
                 self._check()
                 self._go_on()
