@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from jobsup.models import Job
-from jobsup.sql.trouble import code_of
+from jobsup.sql.trouble import code_of, is_crowded
 from jobsup.store import Store
-from spawnpool.errors import SourceRefused, SourceUnavailable
+from spawnpool.errors import SourceCrowded, SourceRefused, SourceUnavailable
 
 NOT_ALLOWED = "42501"
 """The SQLSTATE of a permission that is missing."""
@@ -70,6 +71,8 @@ def in_words(store: Store, disconnect: Callable[[], None]) -> Iterator[None]:
         raise
     except (OperationalError, InterfaceError) as error:
         disconnect()
+        if is_crowded(error):
+            raise SourceCrowded(no_room(alias, error)) from error
         raise SourceUnavailable(f"waiting for the database {alias!r}: {_first_line(error)}{_file(store)}") from error
     except ProgrammingError as error:
         disconnect()
@@ -82,6 +85,24 @@ def in_words(store: Store, disconnect: Callable[[], None]) -> Iterator[None]:
     except DatabaseError as error:
         disconnect()
         raise SourceUnavailable(f"waiting: the database {alias!r} refuses: {_first_line(error)}") from error
+
+
+def connect(connection: BaseDatabaseWrapper) -> None:
+    """Connect a worker; where the database is away, its first job waits for it.
+
+    Raises:
+        SourceCrowded: the database is there, and has no connection left.
+    """
+    try:
+        connection.ensure_connection()
+    except (DatabaseError, InterfaceError) as error:
+        if is_crowded(error):
+            raise SourceCrowded(no_room(connection.alias, error)) from error
+
+
+def no_room(alias: str, error: Exception) -> str:
+    """Return why there is no connection, in words."""
+    return f"the database {alias!r} has no connection left: {_first_line(error)}"
 
 
 def _file(store: Store) -> str:

@@ -17,11 +17,13 @@ from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 
 from jobsup.hygiene import drop
 from jobsup.models import Status
+from jobsup.reaching import no_room
 from jobsup.sql import FinishRow
+from jobsup.sql.trouble import is_crowded
 from jobsup.store import Failure, Outcome, Store
 from jobsup.text import class_path
 from jobsup.untold import take
-from spawnpool.errors import LaneLost, SourceUnavailable
+from spawnpool.errors import LaneLost, SourceCrowded, SourceUnavailable
 
 LATEST_S = 0.010
 """How long an end may wait to be recorded (design: 10 ms)."""
@@ -32,6 +34,8 @@ SHORT_JOBS = 40
 TOGETHER_MAX = 500
 RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, *[4.0] * 6)
 """The waits between tries: together about 28 s, less than the usual lease of 30 s."""
+ROOM_TRIES = 3
+"""How often to try for a connection where none is left: others can do what this one was to begin."""
 REFUSALS = (DatabaseError, ValueError)
 """How a database, or the driver before it, says no to data."""
 WORKER_CHARS_MAX = 160
@@ -87,6 +91,11 @@ class Recorder:
         """Take in the end of a job."""
         with self._listing:
             self._entries.append(entry)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be recorded."""
+        return bool(self._entries)
 
     def is_due(self) -> bool:
         """Tell the main thread whether to record now: enough wait, or the oldest has waited for most of its time."""
@@ -248,7 +257,14 @@ def _tell(pk: int, recorded: Callable[[], None]) -> None:
         _log.warning("job %d is recorded, but telling so failed: %s", pk, class_path(error))
 
 
-def insist(operation: Callable[[], T], alias: str, what: str, alive: Callable[[], object] = lambda: None) -> T:
+def insist(
+    operation: Callable[[], T],
+    alias: str,
+    what: str,
+    alive: Callable[[], object] = lambda: None,
+    *,
+    gives_way: bool = False,
+) -> T:
     """Do a database operation that may be repeated, over new connections if need be, for some seconds.
 
     Args:
@@ -256,13 +272,15 @@ def insist(operation: Callable[[], T], alias: str, what: str, alive: Callable[[]
         alias: of the database whose connection is dropped after a failure.
         what: the trouble, for the error.
         alive: called before each try.
+        gives_way: whether to wait for no more than `ROOM_TRIES` where the database has no connection left.
 
     Raises:
+        SourceCrowded: it has none.
         SourceUnavailable: the database could not be reached all the while.
         DatabaseError: it was reached and refused the data, or refused over a fresh connection too.
     """
     last, fresh = "", False
-    for delay_s in RETRY_S:
+    for tries, delay_s in enumerate(RETRY_S, 1):
         if delay_s:  # a sleep of no time at all takes a switch of threads and 0.1 ms all the same
             time.sleep(delay_s)
         alive()
@@ -277,6 +295,8 @@ def insist(operation: Callable[[], T], alias: str, what: str, alive: Callable[[]
             )
             if not away and (fresh or isinstance(error, DataError)):
                 raise
+            if gives_way and tries >= ROOM_TRIES and is_crowded(error):
+                raise SourceCrowded(no_room(alias, error)) from error
             last, fresh = str(error).strip(), not away
             drop(connection)
     raise SourceUnavailable(f"{what} in the database {alias!r}: {last}")

@@ -25,6 +25,7 @@ from jobsup.hygiene import Hygiene, check_connections
 from jobsup.interrupts import Interrupts, listen
 from jobsup.limits import bounds_of, defaults
 from jobsup.models import FailedAttempt, Status
+from jobsup.reaching import connect
 from jobsup.recorder import LATEST_S, Entry, Recorder, insist
 from jobsup.registry import import_tasks
 from jobsup.schedules.sync import Sync
@@ -57,8 +58,7 @@ class Runner:
         self._conf = conf.load()
         self._run = run
         self._store = Store(homes.here(), crash_attempts=self._conf.crash_attempts, notify=self._conf.notify)
-        with contextlib.suppress(DatabaseError, InterfaceError):  # the first job waits for it, if need be
-            self._store.sql.connection.ensure_connection()
+        connect(self._store.sql.connection)
         self._alive = reports.alive
         self._recorder = Recorder(self._store, run, reports.settled, reports.alive)
         # Before the hygiene: what an import does is no job's fault.
@@ -103,7 +103,11 @@ class Runner:
             self._rested = False
             check_connections()
         found = insist(
-            lambda: spoiled.load(self._store, pks, self._run), self._store.alias, "jobs cannot be read", self._alive
+            lambda: spoiled.load(self._store, pks, self._run),
+            self._store.alias,
+            "jobs cannot be read",
+            self._alive,
+            gives_way=not self._recorder.waits,
         )
         self._jobs = {row.id: (row, failures) for row, failures in found}
 

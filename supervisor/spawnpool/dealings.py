@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from spawnpool import events as e
-from spawnpool.errors import RunOver, SourceUnavailable
+from spawnpool.errors import RunOver, SourceCrowded, SourceUnavailable
 from spawnpool.source import Loss, Running, Source
 
 RETRY_FIRST_S = 1.0
@@ -103,8 +103,8 @@ class Dealings:
             self._in_doubt = True
             self._disconnect()
             return [e.ClaimFailed(self.failed(error))]
-        back: list[e.Event] = [e.SourceBack()] if self.reached() else []
-        return [*back, e.Claimed(taken.pks, asked.limit, due_in_s, asked.pool, taken.feeds)]
+        self.reached()
+        return [e.Claimed(taken.pks, asked.limit, due_in_s, asked.pool, taken.feeds)]
 
     def orders(self) -> list[e.Event]:
         """Ask which of our keys are cancelled or paused; return what to tell the machine."""
@@ -212,6 +212,8 @@ class Dealings:
         """Note that the source could not be reached; return in how many seconds to try again."""
         self._failures += 1
         self.trouble = str(error)
+        if isinstance(error, SourceCrowded):
+            self._answer(e.Crowded(self.trouble))
         delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures - 1, 10))
         now = self._clock()
         self.silent = now - self._asked_at > SILENT_S
@@ -222,15 +224,14 @@ class Dealings:
             self._log.warning("%s (try %d, next in %g s)", error, self._failures, delay_s)
         return delay_s
 
-    def reached(self) -> bool:
-        """Note that the source answers: what is owed can be delivered at once; tell whether it did not before."""
-        was_away = self._failures > 0
+    def reached(self) -> None:
+        """Note that the source answers: what is owed can be delivered at once."""
         if self._retry_at is not None:
             self._retry_at = self._clock()
         if self._failures:
             self._log.info("it answers again after %d failed tries", self._failures)
+            self._answer(e.SourceBack())
         self._failures, self._complained_at, self.trouble, self.silent = 0, None, "", False
-        return was_away
 
     def _deliver(self) -> None:
         if self._beat is not None:

@@ -11,7 +11,7 @@ from spawnpool.states import Ended, ExitCode, WorkerState
 def farewell(member: Member, event: e.Died) -> str:
     """Return why a worker did not become ready."""
     if member.farewell:
-        return f"could not boot: {member.farewell}{event.where}"
+        return f"{'leaves' if member.was_ready else 'could not boot'}: {member.farewell}{event.where}"
     return event.words if event.code is None else f"{event.words} before it was ready{event.where}"
 
 
@@ -20,7 +20,7 @@ def is_excused(member: Member, event: e.Died) -> bool:
     asked_for = member.state is WorkerState.LEAVING and event.code == 0
     superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED  # ended for no fault of its own
     not_its_fault = member.ended.by_a_limit or member.ended is Ended.FENCED
-    return asked_for or superseded or not_its_fault or event.code == ExitCode.NOT_RECORDED
+    return asked_for or superseded or not_its_fault or event.code in (ExitCode.NOT_RECORDED, ExitCode.CROWDED)
 
 
 def loss_of(member: Member, event: e.Died, pk: int, ran_s: float | None, pool: str) -> Loss:

@@ -18,6 +18,10 @@ class SourceUnavailable(SpawnpoolError):
     """The source of work cannot be reached at the moment; trying again later may help."""
 
 
+class SourceCrowded(SourceUnavailable):
+    """The source of work has no room for one more of us: somebody has to leave it first."""
+
+
 class SourceRefused(SpawnpoolError):
     """The source of work refuses this supervisor; trying again will not help."""
 

@@ -132,7 +132,14 @@ class Woken:
 
 @dataclass(frozen=True, slots=True)
 class SourceBack:
-    """The source answers again after it could not be reached."""
+    """The source answers again after it could not be reached, or had no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """The source has no room for the supervisor itself beside its workers."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +219,7 @@ class FoundEmpty:
 Event = (
     Tick | Reported | SpawnFailed | Died | Babbled | StopAsked | QuietAsked | ReloadAsked | ResizeAsked | Woken
     | SourceBack | Claimed | ClaimFailed | TakenBack | FoundEmpty | Measured | Heard | CancelAsked | PauseAsked
-    | Beaten | BeatFailed | RunLost | Renewed | RenewFailed | Slept
+    | Beaten | BeatFailed | RunLost | Renewed | RenewFailed | Slept | Crowded
 )  # fmt: skip
 
 # ---- actions

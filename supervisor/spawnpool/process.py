@@ -56,6 +56,7 @@ class Exit:
                 return f"was killed by signal {-self.code}"
         meaning = {
             ExitCode.NOT_RECORDED: " (what it had to record was not taken)",
+            ExitCode.CROWDED: " (there was no room for it)",
             ExitCode.LANE_LOST: " (a job closed or replaced the worker's own descriptors)",
         }.get(self.code, "")  # type: ignore[call-overload]
         return f"exited with code {self.code}{meaning}"

@@ -22,6 +22,9 @@ from spawnpool.slots import Reload, Slot
 from spawnpool.states import Ended, ExitCode, WorkerState
 from spawnpool.wear import old_at, worn
 
+ROOM_S = 60.0
+"""For how long the place of a worker stays empty that has found no room, or made some for the supervisor."""
+
 
 class Roster(Ladder):
     """The workers of all pools.
@@ -46,6 +49,7 @@ class Roster(Ladder):
         self._generation = 0
         self._last_wid = 0
         self._announced = False
+        self._crowded = False  # there is no room for the supervisor
         self._boot_trouble: dict[int, str] = {}  # why no worker can boot in a slot, by number
 
     @property
@@ -130,9 +134,10 @@ class Roster(Ladder):
         else:
             self._count_death(member, event, now)  # one on trial takes nothing with it
         if slot is not None and slot.wid == member.wid:
-            slot.wid, slot.spawn_at = None, now
-            if not (member.was_ready or self.stopping or member.ended is Ended.FENCED):
-                delay_s, words = slot.backoff.boot_failed(), farewell(member, event)
+            slot.wid, slot.spawn_at = None, max(slot.spawn_at, now)
+            crowded = event.code == ExitCode.CROWDED
+            if not ((member.was_ready and not crowded) or self.stopping or member.ended is Ended.FENCED):
+                delay_s, words = ROOM_S if crowded else slot.backoff.boot_failed(), farewell(member, event)
                 slot.spawn_at = now + delay_s
                 self._boot_trouble[slot.number] = f"worker {slot.number} {words}"
                 self._say(logging.ERROR, f"{words}; next try in {delay_s:g} s", member.wid)
@@ -200,10 +205,34 @@ class Roster(Ladder):
         self._say(logging.INFO, "reload: starting workers on the new code beside the old ones")
         self._do(e.ReloadBegun())
 
-    def retry_now(self, now: float) -> None:
-        """Cut the waits for the next spawn short: what kept workers from booting may be over."""
-        for slot in self.slots.values():
+    def source_back(self, now: float) -> None:
+        """Cut the waits for the next spawn short: what kept workers from booting may be over.
+
+        Where there was no room for the supervisor, there is none for those either.
+        """
+        for slot in () if self._crowded else self.slots.values():
             slot.spawn_at = min(slot.spawn_at, now)
+        self._crowded = False
+
+    def make_room(self, why: str, now: float) -> None:
+        """Have one worker leave, for the supervisor has no room beside all of them; at least one stays.
+
+        None is spawned until there is room, or it would take that.
+
+        Args:
+            why: in words.
+            now: the time.
+        """
+        self._crowded = True
+        on_its_way = any(member.state is WorkerState.LEAVING and not member.window for member in self.members.values())
+        serving = [member for member in self.members.values() if member.serving and member.number in self.slots]
+        if self.stopping or on_its_way or len(serving) < 2:
+            return
+        member = min(serving, key=lambda member: (bool(member.window), -member.number))
+        self.slots[member.number].spawn_at = now + ROOM_S
+        self._boot_trouble[member.number] = f"worker {member.number} has made room for the supervisor: {why}"
+        self._say(logging.WARNING, f"is asked to make room for the supervisor, for {ROOM_S:g} s: {why}", member.wid)
+        self.retire(member, now)
 
     def stop(self) -> None:
         """Spawn nothing any more."""
@@ -217,7 +246,7 @@ class Roster(Ladder):
         if self._intensity.recovered(now):
             self.degraded = ""
             self._say(logging.WARNING, "no longer degraded: the workers live long enough again")
-        if self.fenced:
+        if not self._may_spawn:
             return
         if self._reload is not None:
             self._go_on_reloading(now)
@@ -250,8 +279,12 @@ class Roster(Ladder):
 
     # ---- workers that have served their time
 
+    @property
+    def _may_spawn(self) -> bool:
+        return not (self.fenced or self._crowded)
+
     def _may_renew(self) -> bool:
-        return not (self.stopping or self.fenced or self.reloading or self.degraded or self._on_trial())
+        return self._may_spawn and not (self.stopping or self.reloading or self.degraded or self._on_trial())
 
     def _renew(self, now: float) -> None:
         """Have a successor boot beside one worker that is worn out; one at a time, and the old one stays until then."""
@@ -330,7 +363,7 @@ class Roster(Ladder):
 
     def _slots(self) -> list[Slot]:
         """Return the slots that are to be filled, in order."""
-        return [] if self.stopping or self.fenced else self.places.wanted()
+        return self.places.wanted() if self._may_spawn and not self.stopping else []
 
     def _spawn(self, slot: Slot, now: float) -> int:
         if self._reload is not None:

@@ -29,7 +29,7 @@ from typing import NoReturn
 from spawnpool.begun import Notes, Page
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.card import WorkerCard
-from spawnpool.errors import LaneLost, SourceUnavailable
+from spawnpool.errors import LaneLost, SourceCrowded, SourceUnavailable
 from spawnpool.lanes import Hand, WorkerLane
 from spawnpool.limits import RELOADABLE
 from spawnpool.logfile import LogFile
@@ -164,6 +164,8 @@ class Worker:
         """Boot, work, leave; return the exit code."""
         try:
             runner = self._runner = self._boot(integers)
+        except SourceCrowded as error:
+            return self._crowded(error)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the supervisor
             why = (str(error).strip().splitlines() or [""])[0]
             self._lane.report(Kind.FAILED, text=f"{type(error).__name__}: {why}")  # first: stderr may be closed
@@ -176,10 +178,16 @@ class Worker:
             self._lane.report(Kind.BYE)
         except LaneLost:
             return ExitCode.LANE_LOST
+        except SourceCrowded as error:
+            return self._crowded(error)
         except SourceUnavailable as error:
             sys.stderr.write(f"worker {self._number} (pid {self._pid}) leaves: {error}\n")
             return ExitCode.NOT_RECORDED
         return ExitCode.OK
+
+    def _crowded(self, error: SourceCrowded) -> int:
+        self._lane.report(Kind.FAILED, text=str(error))
+        return ExitCode.CROWDED
 
     def settled(self, pk: int) -> None:
         """Report that every key up to `pk` is recorded."""

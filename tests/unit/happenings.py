@@ -160,6 +160,8 @@ HAPPENINGS: list[Callable[[World, int], object]] = [
     on_worker(lambda world, puppet, choice: puppet.spoil()),
     on_worker(die),
     on_worker(lambda world, puppet, choice: puppet.fail_boot()),
+    on_worker(lambda world, puppet, choice: puppet.find_no_room()),
+    lambda world, choice: world.feed(e.Crowded("no room")),
     on_worker(lambda world, puppet, choice: setattr(puppet, "stubborn", choice % 3 == 0)),
     on_worker(babble),
     on_worker(grow),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spawnpool import events as e
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.reports import Kind
-from spawnpool.states import Ended, StopReason, SupervisorState, WorkerState
+from spawnpool.states import Ended, ExitCode, StopReason, SupervisorState, WorkerState
 
 if TYPE_CHECKING:
     from spawnpool.drain import DrainReport
@@ -125,7 +125,7 @@ class Laws:
         self._counted = False
         if member is None or self._machine.reason is not StopReason.NONE or member.ended.by_a_limit:
             return
-        if member.ended is Ended.FENCED:
+        if member.ended is Ended.FENCED or event.code == ExitCode.CROWDED:
             return
         if event.wid in self._on_trial and not member.was_ready:
             return
@@ -261,9 +261,9 @@ class Laws:
         assert len(running) == len(set(running)), "a key runs twice"
 
     def _check_replacements(self, event: e.Event) -> None:
-        """Nobody is sent away before his successor is on duty."""
+        """Nobody is sent away before his successor is on duty, but to make room."""
         machine = self._machine
-        if machine.reason is not StopReason.NONE:
+        if machine.reason is not StopReason.NONE or isinstance(event, e.Crowded):
             return
         arrived = {m.number for m in machine.members.values() if m.serving and m.wid not in self._before_serving}
         for wid, number in self._before_serving.items():

@@ -122,6 +122,12 @@ class Puppet:
             self.say(Kind.FAILED, text="ImportError: no module")
             self.code = ExitCode.BOOT_FAILED
 
+    def find_no_room(self) -> None:
+        """Say that there is no room for it, in its boot or before it begins anything of a hand, and leave."""
+        if self.able and self.running is None:
+            self.say(Kind.FAILED, text="no room")
+            self.code = ExitCode.CROWDED
+
     def _boot(self) -> None:
         for name, value in self.settings.items():
             self.say(Kind.LIMIT, int(value * 1000), RELOADABLE.index(name))

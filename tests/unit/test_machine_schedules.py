@@ -54,6 +54,7 @@ def heal(world: World) -> None:
     for puppet in world.puppets.values():
         puppet.stubborn, puppet.rss_bytes = False, 50 * MB
     world.answer_late_claim()
+    world.feed(e.SourceBack())
 
 
 def turn(world: World) -> None:

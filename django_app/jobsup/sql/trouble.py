@@ -15,6 +15,17 @@ DUPLICATE = ("23505", 1062)
 """A unique index has such a row already."""
 
 
+CROWDED = ("53300", 1040, 1203)
+CROWDED_WORDS = (
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "too many connections for ",
+    "no more connections allowed",
+    "max_user_connections",
+)
+"""No connection is left. What PostgreSQL, and a pooler, say to who wants one has no code."""
+
+
 def code_of(error: BaseException) -> str | int | None:
     """Return the SQLSTATE of an error of PostgreSQL's, the number of one of MariaDB's or MySQL's."""
     cause = error.__cause__ if isinstance(error, Error) and error.__cause__ is not None else error
@@ -32,6 +43,11 @@ def is_deadlock(error: BaseException) -> bool:
 def is_time_out(error: BaseException) -> bool:
     """Tell whether somebody else held a lock for too long."""
     return code_of(error) in TIMED_OUT
+
+
+def is_crowded(error: BaseException) -> bool:
+    """Tell whether the server takes no more connections, of this user at least."""
+    return code_of(error) in CROWDED or any(words in str(error) for words in CROWDED_WORDS)
 
 
 def is_changed(error: BaseException) -> bool:
