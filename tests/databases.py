@@ -94,13 +94,13 @@ def fresh_postgresql(cluster: Cluster, directory: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def fresh_mariadb(server: Server, directory: Path) -> Iterator[Database]:
-    """Provide a copy of the migrated database, and a directory of the test's own for run files."""
+def fresh_mariadb(server: Server, directory: Path, place: Path | None = None) -> Iterator[Database]:
+    """Provide a copy of the migrated database, at some place, and a directory of the test's own for run files."""
     if server.pid is None:  # ended from outside, which is no reason for the other tests to fail
         print(f"the test server was gone; its log ends with\n{server.log()[-2000:]}", file=sys.__stderr__)
         server.start()
     name = f"test_{next(_numbers)}"
-    url = server.create_database(name, template=TEMPLATE)
+    url = server.create_database(name, template=TEMPLATE, place=place)
     with _as_default(settings.mariadb(url)):
         yield Database("mariadb", _env("mariadb", directory, JOBSUP_TEST_MARIADB=url))
     server.drop_database(name)
