@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db import transaction
 from django.db.models import F
 
 from jobsup import unique
@@ -33,7 +32,8 @@ def retry(store: Store, pks: Sequence[int]) -> list[int]:
         Those that are ready now.
     """
     jobs = Job.objects.using(store.alias).filter(status__in=AGAIN)
-    with transaction.atomic(using=store.alias):
+
+    def retried() -> list[int]:
         found = _locked(store, pks, AGAIN)
         now = store.sql.now()  # since then it waits
 
@@ -55,7 +55,9 @@ def retry(store: Store, pks: Sequence[int]) -> list[int]:
             unique.giving_way(store.alias, found, again)
             if store.notify:
                 store.sql.notify()
-    return found
+        return found
+
+    return store.sql.together(retried)
 
 
 def reprioritise(store: Store, pks: Sequence[int], priority: int) -> list[int]:
@@ -66,10 +68,13 @@ def reprioritise(store: Store, pks: Sequence[int], priority: int) -> list[int]:
         pks: the jobs.
         priority: -100 (last) to 100 (first).
     """
-    with transaction.atomic(using=store.alias):
-        jobs = Job.objects.using(store.alias).filter(pk__in=pks, status__in=OPEN)
+    jobs = Job.objects.using(store.alias).filter(pk__in=pks, status__in=OPEN)
+
+    def changed() -> list[int]:
         jobs.update(priority=priority)
         return sorted(jobs.values_list("pk", flat=True))
+
+    return store.sql.together(changed)
 
 
 def remove(store: Store, pks: Sequence[int]) -> int:
@@ -79,10 +84,13 @@ def remove(store: Store, pks: Sequence[int]) -> int:
         store: where they are.
         pks: the jobs; those that have not ended are left alone.
     """
-    with transaction.atomic(using=store.alias):
+
+    def removed() -> int:
         found = _locked(store, pks, ENDED)
         Job.objects.using(store.alias).filter(pk__in=found).only("pk").delete()
-    return len(found)
+        return len(found)
+
+    return store.sql.together(removed)
 
 
 def _locked(store: Store, pks: Sequence[int], statuses: Sequence[Status]) -> list[int]:

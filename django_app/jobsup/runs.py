@@ -69,7 +69,8 @@ def begin(store: Store, name: str, node: str, runfile: str, pid: int, lease_s: f
 def end(store: Store, run: int) -> None:
     """Note that a run is over and owes nothing."""
     runs = Supervisor.objects.using(store.alias).filter(pk=run).exclude(state__in=OVER)
-    runs.update(state="stopped", beat_at=store.sql.now())
+    now = store.sql.now()
+    store.sql.insisting(lambda: runs.update(state="stopped", beat_at=now))
 
 
 def recover(
@@ -99,7 +100,8 @@ def recover(
     if None in found:  # made by hand: nobody could ever finish it
         orphans = claims.filter(claimed_by=None)
         pks = list(orphans.values_list("pk", flat=True))
-        unique.giving_way(store.alias, pks, partial(orphans.update, status=Status.READY))
+        again = partial(orphans.update, status=Status.READY)
+        unique.giving_way(store.alias, pks, partial(store.sql.insisting, again))
     owners = {owner for owner in found if owner is not None}
     if not owners:
         return []

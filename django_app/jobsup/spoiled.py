@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import DataError, models, transaction
+from django.db import DataError, models
 from django.db.models import Max, QuerySet
 
 from jobsup.models import FailedAttempt, Job, Status
+from jobsup.sql import statements
 
 if TYPE_CHECKING:
     from jobsup.sql import LoadedRow
@@ -68,8 +69,9 @@ def end(alias: str, pk: int, run: int, now: datetime) -> bool:
     words = f"the row of the job cannot be read: somebody has changed {', '.join(emptied) or 'it'} by hand"
     failures = FailedAttempt.objects.using(alias).filter(job_id=pk)
     latest: int = failures.aggregate(latest=Max("attempt"))["latest"] or 0
-    with transaction.atomic(using=alias):
-        attempt = min(latest + 1, ATTEMPT_MAX)
+    attempt = min(latest + 1, ATTEMPT_MAX)
+
+    def ended() -> bool:
         if not jobs.update(**{**emptied, "status": Status.FAILED, "attempt": attempt, "finished_at": now}):
             return False
         failures.filter(attempt=attempt).delete()
@@ -77,6 +79,10 @@ def end(alias: str, pk: int, run: int, now: datetime) -> bool:
             job_id=pk, attempt=attempt, worker="", ended_at=now, traceback=words,
             exception_class_path="jobsup.errors.RowUnreadable",
         )  # fmt: skip
+        return True
+
+    if not statements(alias).together(ended):
+        return False
     _log.error("job %d is failed: %s", pk, words)
     return True
 

@@ -155,13 +155,15 @@ class Store:
         now = self.sql.now()
         jobs = Job.objects.using(self.alias).filter(pk__in=pks)
         nobody_has_it = Q(status__in=AGAIN)
-        asked = jobs.filter(status__in=(*AGAIN, Status.RUNNING)).update(
+        ask = partial(
+            jobs.filter(status__in=(*AGAIN, Status.RUNNING)).update,
             cancel_asked_at=Coalesce(F("cancel_asked_at"), now),
             finished_at=Case(When(nobody_has_it, then=now), default=F("finished_at")),
             untold=Case(When(nobody_has_it, then=True), default=F("untold")),
             # At last: on MariaDB an assignment sees what those before it have assigned.
             status=Case(When(nobody_has_it, then=Status.CANCELLED), default=F("status"), output_field=_STATUS),
         )
+        asked = self.sql.insisting(ask)
         statuses = self.statuses(pks)
         if asked and self.notify:
             if Status.CANCELLED in statuses.values():
@@ -172,7 +174,8 @@ class Store:
 
     def note_awaited(self, pk: int) -> None:
         """Have those who wait for a job be told what becomes of it."""
-        Job.objects.using(self.alias).filter(pk=pk, awaited=False, status__lt=Status.SUCCESSFUL).update(awaited=True)
+        jobs = Job.objects.using(self.alias).filter(pk=pk, awaited=False, status__lt=Status.SUCCESSFUL)
+        self.sql.insisting(lambda: jobs.update(awaited=True))
 
     def note_ready(self, row: LoadedRow, message: str | None) -> None:
         """Write down that a job says it has begun well; of nobody's attempt but this one."""
@@ -180,13 +183,15 @@ class Store:
         jobs = Job.objects.using(self.alias).filter(
             pk=row.id, attempt=row.attempt, claimed_by=row.claimed_by, status=Status.RUNNING
         )
-        if jobs.update(
+        noted = partial(
+            jobs.update,
             ready_at=now,
             ready_message=message,
             worker=row.worker,
             started_at=Coalesce(F("started_at"), now),
             last_attempted_at=now,
-        ):
+        )
+        if self.sql.insisting(noted):
             self.sql.tell_waiters([row.id])
 
     def statuses(self, pks: Sequence[int]) -> dict[int, Status]:
@@ -221,7 +226,7 @@ class Store:
             untold=Case(When(asked, then=True), default=False),
             attempt=F("attempt") - 1,
         )
-        if unique.giving_way(self.alias, pks, released):
+        if unique.giving_way(self.alias, pks, partial(self.sql.insisting, released)):
             self._wake()
             self.sql.put_back(pks)
             self.sql.tell_waiters(pks)  # one that was to be cancelled has ended by this
@@ -234,7 +239,7 @@ class Store:
         """Account for attempts whose worker ended; those that this run does not own any more are left out."""
         given = list(attempts)
         try:
-            return self._lost(run, given)
+            return self.sql.together(lambda: self._lost(run, given))
         except spoiled.UNREADABLE:
             if len(given) > 1:
                 return [account for attempt in given for account in self.lost(run, [attempt])]
@@ -244,24 +249,21 @@ class Store:
     def _lost(self, run: int, attempts: Iterable[LostAttempt]) -> list[Account]:
         lost = {attempt.pk: attempt for attempt in attempts}
         accounts, outcomes = [], []
-        with transaction.atomic(using=self.alias):
-            jobs = Job.objects.using(self.alias).filter(pk__in=list(lost), claimed_by=run, status=Status.RUNNING)
-            for job in jobs if self._locked(jobs) else ():
-                attempt = lost[job.pk]
-                verdict = self._verdict(job, attempt)
-                worker = job.worker or attempt.worker
-                row = FinishRow(
-                    job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s,
-                    untold=verdict.status not in AGAIN,
-                )  # fmt: skip
-                counted = job.attempt - job.uncounted
-                account = Account(job.pk, job.task, counted, self._judge.limit(job), verdict.status)
-                accounts.append(account)
-                outcomes.append(
-                    Outcome(row, Failure(attempt.exception, attempt.words.replace("{job}", str(account), 1)))
-                )
-            if outcomes:
-                self.finish(run, outcomes)
+        jobs = Job.objects.using(self.alias).filter(pk__in=list(lost), claimed_by=run, status=Status.RUNNING)
+        for job in jobs if self._locked(jobs) else ():
+            attempt = lost[job.pk]
+            verdict = self._verdict(job, attempt)
+            worker = job.worker or attempt.worker
+            row = FinishRow(
+                job.pk, job.attempt, verdict.status, None, worker, attempt.ran_s, 0.0, verdict.delay_s,
+                untold=verdict.status not in AGAIN,
+            )  # fmt: skip
+            counted = job.attempt - job.uncounted
+            account = Account(job.pk, job.task, counted, self._judge.limit(job), verdict.status)
+            accounts.append(account)
+            outcomes.append(Outcome(row, Failure(attempt.exception, attempt.words.replace("{job}", str(account), 1))))
+        if outcomes:
+            self.finish(run, outcomes)
         return accounts
 
     def _verdict(self, job: Job, attempt: LostAttempt) -> Verdict:
@@ -325,43 +327,37 @@ class Store:
         Waits for a commit that is under way.
         """
         attempts = Job.objects.using(self.alias).filter(pk=pk, claimed_by=run, attempt=attempt)
-        with transaction.atomic(using=self.alias):
+
+        def committed() -> bool | None:
             if self._locked(attempts.filter(status=Status.RUNNING)):
                 return False
             return attempts.filter(status=Status.SUCCESSFUL).exists() or None
 
+        return self.sql.together(committed)
+
     def note_left_behind(self, run: int, pk: int, attempt: int, words: str) -> None:
         """Write down what a job, whose end is recorded, left to the next one."""
         jobs = Job.objects.using(self.alias).filter(pk=pk, claimed_by=run, attempt=attempt)
-        jobs.update(left_behind=words)
+        self.sql.insisting(lambda: jobs.update(left_behind=words))
 
     def _finish(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         rows = [outcome.row for outcome in outcomes]
         failures = {outcome.row.pk: outcome for outcome in outcomes if outcome.failure is not None}
         if not failures:
             return self._accepted(run, rows, self.sql.finish(run, rows))
-        with transaction.atomic(using=self.alias):
+
+        def ended() -> Sequence[Finished]:
             accepted = self.sql.finish(run, rows)
             FailedAttempt.objects.using(self.alias).bulk_create(
-                [
-                    FailedAttempt(
-                        job_id=finished.pk,
-                        attempt=outcome.row.attempt,
-                        worker=outcome.row.worker,
-                        started_at=finished.started_at,
-                        ended_at=finished.ended_at,
-                        exception_class_path=outcome.failure.exception_class_path,
-                        traceback=outcome.failure.traceback,
-                    )
-                    for finished in accepted
-                    if (outcome := failures.get(finished.pk)) is not None and outcome.failure is not None
-                ],
+                [_account(finished, failures[finished.pk]) for finished in accepted if finished.pk in failures],
                 # A job that somebody put back by hand counts its attempts anew: the newest account stands.
                 update_conflicts=True,
                 unique_fields=["job", "attempt"] if self.sql.names_conflicts else None,
                 update_fields=["worker", "started_at", "ended_at", "exception_class_path", "traceback"],
             )
-        return self._accepted(run, rows, accepted)
+            return accepted
+
+        return self._accepted(run, rows, self.sql.together(ended))
 
     def _accepted(self, run: int, rows: Sequence[FinishRow], finished: Sequence[Finished]) -> set[int]:
         """Return the jobs whose end stands: written now, or before by a commit whose answer was lost.
@@ -386,3 +382,17 @@ class Store:
     def _locked(self, jobs: QuerySet[Job]) -> bool:
         """Lock rows by a write that changes nothing: the same on every vendor, and SQLite must begin with a write."""
         return jobs.update(status=Status.RUNNING) > 0
+
+
+def _account(finished: Finished, outcome: Outcome) -> FailedAttempt:
+    """Return the account of a failed attempt."""
+    assert outcome.failure is not None
+    return FailedAttempt(
+        job_id=finished.pk,
+        attempt=outcome.row.attempt,
+        worker=outcome.row.worker,
+        started_at=finished.started_at,
+        ended_at=finished.ended_at,
+        exception_class_path=outcome.failure.exception_class_path,
+        traceback=outcome.failure.traceback,
+    )

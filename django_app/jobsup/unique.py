@@ -19,6 +19,7 @@ from django.db.models import Exists, OuterRef, Q
 from jobsup.errors import JobsupError
 from jobsup.models import Job, Status
 from jobsup.sql import NewRow, Statements
+from jobsup.sql.transactions import insisting
 from jobsup.sql.trouble import is_changed, is_time_out
 from jobsup.text import bounded, dump
 
@@ -114,7 +115,7 @@ def _replace(sql: Statements, pk: int, row: NewRow) -> bool:
     jobs = Job.objects.using(sql.alias).filter(pk=pk, status__in=WAITING)
     status = Status.READY if due else Status.SCHEDULED
     values = {"run_after": row.run_after, "priority": row.priority, "arguments": row.arguments}
-    return jobs.update(status=status, **values) > 0
+    return sql.insisting(lambda: jobs.update(status=status, **values)) > 0
 
 
 def giving_way(alias: str, pks: Collection[int], write: Callable[[], T]) -> T:
@@ -159,5 +160,6 @@ def _give_way(alias: str, pks: Collection[int], *, all_of_them: bool) -> bool:
             Exists(jobs.filter(in_the_way, unique_key=OuterRef("unique_key")).exclude(pk=OuterRef("pk")))
         )
     # In two steps, since not every database updates a table by a look into itself.
-    jobs.filter(pk__in=list(mine.values_list("pk", flat=True))).update(unique_key=None)
+    theirs = jobs.filter(pk__in=list(mine.values_list("pk", flat=True)))
+    insisting(connections[alias], lambda: theirs.update(unique_key=None))
     return True

@@ -34,7 +34,7 @@ def adopt(store: Store, run: int) -> bool:
     """Have a run tell of what nobody else is going to: its run is over; tell whether there was anything."""
     living = list(Supervisor.objects.using(store.alias).exclude(state__in=OVER).values_list("pk", flat=True))
     abandoned = Job.objects.using(store.alias).filter(untold=True).exclude(claimed_by__in=living)
-    return abandoned.exists() and abandoned.update(claimed_by=run) > 0
+    return abandoned.exists() and store.sql.insisting(lambda: abandoned.update(claimed_by=run)) > 0
 
 
 def take(store: Store, pks: Sequence[int], run: int | None = None) -> set[int]:

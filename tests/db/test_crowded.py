@@ -52,11 +52,11 @@ def test_d3_mariadb_says_so(mariadb_server: Server) -> None:
     def one() -> Any:
         return pymysql.connect(unix_socket=str(mariadb_server.socket), user="crowded")
 
-    with closing(one()), pytest.raises(pymysql.err.OperationalError) as told:
+    with closing(one()), pytest.raises(pymysql.OperationalError) as told:
         one()
     mariadb_server.execute("DROP USER crowded@localhost")
     assert is_crowded(told.value)
-    assert is_crowded(pymysql.err.OperationalError(1040, "Too many connections"))
+    assert is_crowded(pymysql.OperationalError(1040, "Too many connections"))
 
 
 def test_d3_a_server_that_is_away_is_not_crowded(limited: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError
 
 from jobsup import homes
 from jobsup.errors import TaskNotFound
@@ -98,7 +98,8 @@ def _refreshed(row: Schedule) -> str | None:
 
 def _write(store: Store, new: list[Schedule], changed: dict[str, dict[str, Any]], gone: list[str]) -> None:
     rows = Schedule.objects.using(store.alias)
-    with transaction.atomic(using=store.alias):
+
+    def written() -> None:
         if gone and rows.filter(name__in=gone, from_code=True).delete()[0]:
             _log.warning("schedules that the code does not declare any more were removed: %s", ", ".join(sorted(gone)))
         if new:  # another worker may have been quicker
@@ -106,3 +107,5 @@ def _write(store: Store, new: list[Schedule], changed: dict[str, dict[str, Any]]
         for name, values in changed.items():
             rows.filter(name=name).update(**values)
         store.sql.notify(WAKE)
+
+    store.sql.together(written)

@@ -11,8 +11,9 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 
 from jobsup.models import Job, Schedule
 from jobsup.schedules.rhythm import CATCH_UP_MAX, Due, due
@@ -101,7 +102,7 @@ class Ticking:
         if row.next_at is None:
             row.next_at = stored(next(rhythm.after(now), None))
             rows = Schedule.objects.using(self._store.alias).filter(pk=row.pk, next_at=None)
-            if not rows.update(next_at=row.next_at):
+            if not self._store.sql.insisting(partial(rows.update, next_at=row.next_at)):
                 self.look()  # another supervisor was quicker
         return None
 
@@ -143,7 +144,8 @@ class Ticking:
         """Insert the jobs and move on, in one transaction; None if the schedule is not where it was any more."""
         alias = self._store.alias
         rows = Schedule.objects.using(alias).filter(pk=row.pk, enabled=True)
-        with transaction.atomic(using=alias):
+
+        def moved_on() -> int | None:
             seen = rows.filter(next_at=row.next_at)
             if not seen.update(next_at=stored(verdict.next_at), last_at=stored(verdict.last_at)):
                 return None
@@ -160,6 +162,8 @@ class Ticking:
                 else:
                     enqueued += self._store.enqueue_unique(job, replace=False)[1] is not None
             return enqueued
+
+        return self._store.sql.together(moved_on)
 
 
 def _missed(row: Schedule, verdict: Due) -> str:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from jobsup.sql.transactions import insisting
+
 ANY_QUEUE = """
     WITH RECURSIVE queue(name) AS (
         SELECT (SELECT min(queue) FROM jobsup_job WHERE status = 0)
@@ -181,10 +183,18 @@ class Statements(ABC):
             count: int = cursor.rowcount
             return count
 
+    def insisting(self, action: Callable[[], T]) -> T:
+        """Do one statement; again, if others were in its way and it is no part of a transaction of the caller's."""
+        return insisting(self.connection, action)
+
     def together(self, action: Callable[[], T]) -> T:
         """Do several statements in one transaction, the caller's or one of their own, which may then be repeated."""
-        with transaction.atomic(using=self.alias):
-            return action()
+
+        def whole() -> T:
+            with transaction.atomic(using=self.alias):
+                return action()
+
+        return self.insisting(whole)
 
     def queues(self, queues: Sequence[str] | None) -> list[str]:
         """Return the queues to claim from; None stands for all that have ready jobs."""

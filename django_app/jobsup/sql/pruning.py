@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from django.db import transaction
 from django.utils import timezone
 
 from jobsup.keep import DAY_S, Keep
@@ -125,10 +124,13 @@ def _sqlite(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, s
     old = [pk for (pk,) in sql.rows(_LITE_OLD, (place, last, now, now, own, *keep, most))]
     if look or not old:
         return last, seen, max(old, default=None), len(old), len(old)
-    with transaction.atomic(using=sql.alias):  # it begins with a write
-        gone = [pk for (pk,) in sql.rows(_LITE_JOBS, (json.dumps(old),))]
-        sql.run(_LITE_FAILURES, (json.dumps(gone),))
-    return last, seen, max(old), len(old), len(gone)
+
+    def gone() -> int:  # it begins with a write
+        mine = [pk for (pk,) in sql.rows(_LITE_JOBS, (json.dumps(old),))]
+        sql.run(_LITE_FAILURES, (json.dumps(mine),))
+        return len(mine)
+
+    return last, seen, max(old), len(old), sql.together(gone)
 
 
 def _mariadb(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, span: int, most: int) -> Found:

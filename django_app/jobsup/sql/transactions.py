@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 CONFLICTS = frozenset({"40001", "40P01", 1020, 1213})
@@ -16,8 +18,17 @@ SQLite has neither, since whoever writes is alone from the beginning.
 GONE = ("08", "57P01", "57P02", "57P03")
 """How the SQLSTATE of an error begins by which PostgreSQL takes leave of a session that has done nothing for that."""
 
+REPEATS_MAX = 10
+REPEAT_S = 4.0
+"""How often, and for how long, our own transactions are repeated that lost against others.
+
+InnoDB finds a deadlock at once, PostgreSQL after a second; a supervisor has other duties, too.
+"""
+
 _CHAIN_MAX = 20
 """How many causes of an exception are looked at."""
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -46,6 +57,27 @@ def keeps_its_snapshot(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether transactions fail that write what another one has written since they began, as far as is known."""
     level = getattr(connection, "isolation_level", None)
     return connection.vendor == "postgresql" and getattr(level, "name", "") in {"REPEATABLE_READ", "SERIALIZABLE"}
+
+
+def insisting(connection: BaseDatabaseWrapper, action: Callable[[], T]) -> T:
+    """Do something of our own again if it lost against others, unless it is part of somebody else's transaction.
+
+    A lock that is waited for too long is no such thing: to wait for it again would take as long again.
+
+    Args:
+        connection: where.
+        action: one statement, or a whole transaction.
+    """
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return action()
+    give_up_at = time.monotonic() + REPEAT_S
+    for _ in range(REPEATS_MAX):
+        try:
+            return action()
+        except DatabaseError as error:
+            if not is_conflict(error) or time.monotonic() >= give_up_at:
+                raise
+    return action()
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -6,14 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from jobsup.sql.base import LoadedRow, Statements
-from jobsup.sql.trouble import is_deadlock
-
-DEADLOCKS_MAX = 10
-"""How often in a row the same statements may be the victim of a deadlock; InnoDB finds one at once."""
 
 TIMES = (
     "run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at", "cancel_asked_at", "ready_at"
@@ -44,29 +39,9 @@ class Common(Statements):
     def run(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self.insisting(lambda: super(Common, self).run(sql, params))
 
-    def insisting(self, action: Callable[[], T]) -> T:
-        """Do it again if it was the victim of a deadlock, unless that has undone more than this.
-
-        Args:
-            action: one statement, or a transaction.
-        """
-        connection = self.connection
-        for _ in range(DEADLOCKS_MAX):
-            if connection.in_atomic_block or not connection.get_autocommit():
-                break
-            try:
-                return action()
-            except OperationalError as error:
-                if not is_deadlock(error):
-                    raise
-        return action()
-
     def together(self, action: Callable[[], T]) -> T:
-        def whole() -> T:
-            with transaction.atomic(using=self.alias):
-                return action()
-
-        return action() if self.connection.in_atomic_block else self.insisting(whole)
+        # A deadlock undoes the caller's whole transaction: a savepoint in it would be of no use.
+        return action() if self.connection.in_atomic_block else super().together(action)
 
     def now(self) -> datetime:
         return self.moment(self.stored_now())
