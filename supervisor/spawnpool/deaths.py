@@ -15,12 +15,18 @@ def farewell(member: Member, event: e.Died) -> str:
     return event.words if event.code is None else f"{event.words} before it was ready{event.where}"
 
 
+def found_no_room(member: Member, event: e.Died) -> bool:
+    """Tell whether a worker left because there was none for it, and said so: a job may end with any code."""
+    return event.code == ExitCode.CROWDED and bool(member.farewell)
+
+
 def is_excused(member: Member, event: e.Died) -> bool:
     """Tell whether a death is nothing against the pool: asked for, due to a job's own limits or to a source away."""
     asked_for = member.state is WorkerState.LEAVING and event.code == 0
     superseded = member.state is WorkerState.ENDING and member.ended is Ended.DIED  # ended for no fault of its own
     not_its_fault = member.ended.by_a_limit or member.ended is Ended.FENCED
-    return asked_for or superseded or not_its_fault or event.code in (ExitCode.NOT_RECORDED, ExitCode.CROWDED)
+    source_was_not_there = event.code == ExitCode.NOT_RECORDED or found_no_room(member, event)
+    return asked_for or superseded or not_its_fault or source_was_not_there
 
 
 def loss_of(member: Member, event: e.Died, pk: int, ran_s: float | None, pool: str) -> Loss:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from spawnpool import events as e
-from spawnpool.deaths import farewell, is_excused
+from spawnpool.deaths import farewell, found_no_room, is_excused
 from spawnpool.errors import LimitError
 from spawnpool.ladder import Ladder
 from spawnpool.limits import Limits
@@ -135,7 +135,7 @@ class Roster(Ladder):
             self._count_death(member, event, now)  # one on trial takes nothing with it
         if slot is not None and slot.wid == member.wid:
             slot.wid, slot.spawn_at = None, max(slot.spawn_at, now)
-            crowded = event.code == ExitCode.CROWDED
+            crowded = found_no_room(member, event)
             if not ((member.was_ready and not crowded) or self.stopping or member.ended is Ended.FENCED):
                 delay_s, words = ROOM_S if crowded else slot.backoff.boot_failed(), farewell(member, event)
                 slot.spawn_at = now + delay_s

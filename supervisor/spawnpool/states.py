@@ -69,5 +69,5 @@ class ExitCode(IntEnum):
     DEGRADED = 6  # the supervisor was asked to stop while its workers died too often
     NOT_RECORDED = 7  # the source did not take what a worker had to record
     RUN_OVER = 8  # the supervisor was asked to stop when its jobs had been given to others, for it was silent too long
-    CROWDED = 9  # the source had no room for one more worker
     WALKED_ON = 70  # a forked child of a job came back into the worker's loop
+    CROWDED = 71  # the source had no room for one more worker

@@ -98,8 +98,13 @@ class Journal:
 
     def done(self) -> set[int]:
         """Return the keys whose outcome is recorded."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return {entry[3] for entry in map(json.loads, lines) if entry[0] == "done"}
+        return {entry[3] for entry in entries_of(self.path) if entry[0] == "done"}
+
+
+def entries_of(journal: Path) -> list[list[Any]]:
+    """Return the lines of a journal: what, pid, time, details; without one that is just being written."""
+    whole = journal.read_text().rpartition("\n")[0] if journal.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 class ListRunner:

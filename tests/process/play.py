@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.process.listpool import entries_of
 from tests.support import ROOT, environment, eventually, is_alive, kill, processes_of, title_of
 
 if TYPE_CHECKING:
@@ -166,8 +167,7 @@ class Pool:
 
     def journal(self) -> list[list[Any]]:
         """Return the whole journal: what, pid, time, details."""
-        path = self.directory / "journal"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return entries_of(self.directory / "journal")
 
     def events_with_pid(self, what: str) -> list[list[Any]]:
         """Return the lines of the journal that tell of one thing, whole."""

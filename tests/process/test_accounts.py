@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spawnpool.states import ExitCode
 from tests.process.listpool import Does, key
 from tests.support import eventually
 
@@ -119,8 +120,8 @@ def test_fault_12_a_source_that_is_away_at_the_start_is_waited_for(pool: Callabl
 
 
 def test_it_ends_by_itself_when_the_list_is_empty(pool: Callable[..., Pool]) -> None:
-    """exit_when_empty: also after deaths and retries, with exit code 0."""
-    jobs = [key(Does.NOOP), key(Does.KILL_BEFORE_RECORD), key(Does.EXIT, 9)]
+    """exit_when_empty: also after deaths and retries, with exit code 0; a code of our own means nothing from a job."""
+    jobs = [key(Does.NOOP), key(Does.KILL_BEFORE_RECORD), key(Does.EXIT, ExitCode.CROWDED)]
     once = pool(jobs, exit_when_empty=True)
     assert once.wait(20) == 0
     assert sorted(once.done()) == sorted(jobs[:2])
