@@ -97,6 +97,12 @@ class Dispatch:
         elif now >= self._spare_since + self.limits.release_after_s:
             self.release(now)
 
+    def can_wait(self, members: Sequence[Member], seconds: float) -> bool:
+        """Tell whether each of the workers has nothing to do, as all have, or enough for twice as long."""
+        serving = [member for member in members if member.serving]
+        at_work = any(member.window for member in serving)
+        return not at_work or all(self._pace.lasts(member.unstarted, 2 * seconds) for member in serving)
+
     def claim(self, members: Sequence[Member], now: float) -> bool:
         """Ask for work if it is time and a worker has room; tell whether it did."""
         if now < self._claim_at or self.spare or not (limit := self._demand(members)):

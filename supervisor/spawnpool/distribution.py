@@ -124,6 +124,10 @@ class Distribution:
         """Tell whether no key is in our possession."""
         return not any(member.window for member in members) and not self.spare
 
+    def can_wait(self, members: Sequence[Member], seconds: float) -> bool:
+        """Tell whether no pool's workers run out of work meanwhile, twice over."""
+        return all(dispatch.can_wait(own, seconds) for dispatch, own in self._by_pool(members))
+
     def deadlines(self, members: Sequence[Member]) -> list[float]:
         """Return when something here is due while work is taken."""
         return [

@@ -168,11 +168,10 @@ class Machine:
         """Return every key that is in our possession."""
         return set(self.spare).union(*(member.window for member in self.members.values()))
 
-    def unhurried(self) -> bool:
-        """Tell whether every serving worker has so much before it, or nothing to do, that reports can wait a moment."""
-        serving = [member for member in self.members.values() if member.serving]
-        at_work = {member.pool for member in serving if member.window}
-        return bool(at_work) and all(member.unstarted > 8 for member in serving if member.pool in at_work)
+    def unhurried(self, seconds: float) -> bool:
+        """Tell whether every serving worker has so much before it, or nothing to do, that reports can wait so long."""
+        members = self._roster.all()
+        return any(member.window for member in members) and self._work.can_wait(members, seconds)
 
     # ---- events
 

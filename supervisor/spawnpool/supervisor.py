@@ -42,7 +42,7 @@ from spawnpool.states import StopReason
 from spawnpool.titles import set_supervisor_title
 from spawnpool.worker import WorkerSpec
 
-LANE_PAUSE_S = 0.002
+LANE_PAUSE_S = 0.005
 """How long reports may wait while every worker has enough to do: fewer, fuller turns of the loop."""
 
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
@@ -301,7 +301,7 @@ class Supervisor:
     def _read_lanes(self) -> None:
         if self._crew.read_lanes():
             self._go_on()
-            if self._machine.unhurried():
+            if self._machine.unhurried(LANE_PAUSE_S):
                 self._rest_until = self._clock() + LANE_PAUSE_S
 
     def _check(self) -> None:

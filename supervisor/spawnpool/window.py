@@ -27,6 +27,10 @@ class Pace:
         self._busy_s = self._busy_s * keep + busy_s
         self._keys = self._keys * keep + keys
 
+    def lasts(self, keys: int, seconds: float) -> bool:
+        """Tell whether so many keys keep one worker busy for some seconds; not while nothing is known."""
+        return self._keys >= 1 and keys * self._busy_s >= seconds * self._keys
+
     def window(self) -> int:
         """Return how many keys may wait in front of one worker; one while nothing is known or keys are long."""
         if self._keys < 1 or self._busy_s <= 0:

@@ -131,7 +131,7 @@ def test_the_writes_of_a_job_and_its_success_are_one_commit(bench: Bench) -> Non
     with Nth(bench.alias, 0, done=False).injected() as seen:
         bench.play(pks)
     kinds = [
-        "finish" if "done.status" in sql else sql.split()[0]
+        "finish" if "jobsup_job" in sql else sql.split()[0]
         for sql in seen[1:]
         if not sql.startswith(("BEGIN", "SELECT"))
     ]
@@ -650,7 +650,7 @@ def test_a_worker_that_freezes_before_its_commit_does_not_keep_others_from_the_j
     bench: Bench, monkeypatch: pytest.MonkeyPatch, session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its row is locked: the server ends that session soon, the job is taken over, and the late commit is refused."""
-    monkeypatch.setattr(postgresql, "FINISH_LAST", postgresql.FINISH_LAST.replace("'5s'", "'200ms'"))
+    monkeypatch.setattr(postgresql, "LAST", postgresql.LAST.replace("'5s'", "'200ms'"))
     connection: Any = connections[bench.alias]
     commit = connection._commit
 

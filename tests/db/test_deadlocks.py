@@ -98,7 +98,7 @@ class Deadlock:
                 self.victims += is_conflict(error)
                 raise
 
-        self._look_after("1500ms")
+        self._look_after("500ms")
         try:
             with connections[self.store.alias].execute_wrapper(execute):
                 return ours()

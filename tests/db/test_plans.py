@@ -13,11 +13,13 @@ import pytest
 from django.db import connections, transaction
 
 from jobsup import queue_control, runs, untold
+from jobsup.recorder import TOGETHER_MAX
 from jobsup.sql import FinishRow
 from jobsup.sql.postgresql import walks
 from jobsup.sql.postgresql.floors import MARGIN
 from jobsup.sql.postgresql.walks import RIVALS
 from jobsup.store import Store
+from spawnpool.lanes import HAND_KEYS_MAX
 from tests import databases
 from tests.db.rows import begin, loss, new_row, success
 
@@ -125,7 +127,7 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
     ready, due, owned, key = "jobsup_job_ready", "jobsup_job_due", "jobsup_job_claimed", "key"
     run = begin(store)
     pks = store.claim(run, ["a"], 5)
-    many = [FinishRow(pk, 1, 3, "null", "", 1.0, 0.0, 0.0) for pk in range(100)]
+    many = [FinishRow(pk, 1, 3, "null", "", 1.0, 0.0, 0.0) for pk in range(TOGETHER_MAX)]
     return {
         "claim one queue": (lambda: store.claim(run, ["a"], LIMIT), ready),
         "claim several queues": (lambda: store.claim(run, QUEUES, LIMIT), ready),
@@ -140,7 +142,9 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
         "recover": (lambda: runs.recover(store, run, "x"), owned),
         "begin a run": (lambda: begin(store), owned),
         "load": (lambda: store.sql.load(pks), key),
+        "load many": (lambda: store.sql.load(range(HAND_KEYS_MAX)), key),
         "finish": (lambda: store.sql.finish(run, many), key),
+        "finish one": (lambda: store.sql.finish(run, many[:1]), key),
         "mark": (lambda: store.mark_running(run, pks[0], "", 1.0), key),
         "lost": (lambda: store.lost(run, [loss(pks[0]), loss(pks[1])]), key),
         "release": (lambda: store.release(run, pks[2:4]), key),
@@ -151,8 +155,8 @@ def actions(store: Store) -> dict[str, tuple[Callable[[], object], str]]:
 
 NAMES = [
     "claim one queue", "claim several queues", "claim any queue", "claim in order", "claim some only",
-    "look for paused", "look for untold", "adopt untold", "promote", "next due", "begin a run", "load",
-    "finish", "mark", "lost", "release", "refused", "recover", "enqueue",
+    "look for paused", "look for untold", "adopt untold", "promote", "next due", "begin a run", "load", "load many",
+    "finish", "finish one", "mark", "lost", "release", "refused", "recover", "enqueue",
 ]  # fmt: skip
 
 
@@ -219,6 +223,10 @@ def test_p3_bad_statistics_do_not_turn_a_plan(odd_statistics: Store) -> None:
                 assert all("id = " in scan["Index Cond"] for scan in by_key if "picked" in plan.sql), plan.text
                 assert "jobsup_job_ready" in used or "picked" not in plan.sql, f"{plan.sql}\n{plan.text}"
             store.sql.floors(queues).forget()  # type: ignore[attr-defined]
+    for many in (1, 100, TOGETHER_MAX):
+        ends = [FinishRow(pk, 1, 3, "null", "", 1.0, 0.0, 0.0) for pk in range(many)]
+        for plan in plans(store, partial(store.sql.finish, run, ends), "EXPLAIN (FORMAT JSON)"):
+            assert {scan.get("Index Name", scan["Node Type"]) for scan in nodes_of(plan).scans} == {"jobsup_job_pkey"}
 
 
 def test_p3_a_claim_from_floors_begins_there(big_postgresql: Store) -> None:

@@ -130,7 +130,7 @@ def test_a_key_whose_worker_is_killed_makes_room() -> None:
 def test_an_idle_pool_does_not_hurry_the_reports_of_a_busy_one() -> None:
     """Nothing is waited for there; within a pool a worker without keys may need them."""
     world = on_duty(pools=(Pool(name="busy", workers=2, feeds=("b", "c")), Pool(name="idle", workers=1, feeds=("a",))))
-    assert not world.machine.unhurried()
+    assert not world.machine.unhurried(0.005)
     learn_short_keys(world)
     world.add_keys(60)
     world.feed(e.Woken())
@@ -138,12 +138,25 @@ def test_an_idle_pool_does_not_hurry_the_reports_of_a_busy_one() -> None:
         world.act(world.puppets[3], 1)
         world.deliver(world.puppets[3])
     assert not world.machine.members[3].window
-    assert world.machine.unhurried()
+    assert world.machine.unhurried(0.005)
     for _ in range(60):
         world.act(world.puppets[1], 1)
     world.deliver(world.puppets[1])
     assert not world.machine.members[1].window
-    assert not world.machine.unhurried()
+    assert not world.machine.unhurried(0.005)
+
+
+def test_reports_wait_for_half_as_long_as_the_keys_of_each_worker_last() -> None:
+    """Not longer, or a worker would stand idle for that; how long keys take must be known."""
+    world = on_duty(1, keys=1)
+    world.feed(e.Woken())
+    assert not world.machine.unhurried(0.005)
+    learn_short_keys(world)
+    world.add_keys(30)
+    world.feed(e.Woken())
+    assert world.machine.members[1].unstarted == 30
+    assert world.machine.unhurried(0.010)
+    assert not world.machine.unhurried(0.020)
 
 
 # ---- paused feeds

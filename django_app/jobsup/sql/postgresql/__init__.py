@@ -70,21 +70,33 @@ FINISH = """
         CASE WHEN job.awaited THEN pg_notify('jobsup_done', job.id::text)::text END
 """
 
+# Of a single one, as most jobs that write have it: without a join, which takes longer to plan than all the rest.
+FINISH_ONE = """
+    UPDATE jobsup_job SET status = 3, result = %s, worker = %s,
+        started_at = COALESCE(started_at, statement_timestamp() - make_interval(secs => %s)),
+        last_attempted_at = statement_timestamp() - make_interval(secs => %s),
+        finished_at = statement_timestamp() - make_interval(secs => %s), untold = FALSE
+    WHERE id = %s AND attempt = %s AND claimed_by IS NOT DISTINCT FROM %s AND status IS NOT DISTINCT FROM 2
+    RETURNING id, last_attempted_at, statement_timestamp(),
+        CASE WHEN awaited THEN pg_notify('jobsup_done', id::text)::text END
+"""
+
 # Between this and the COMMIT the row is locked: should the worker or its network freeze just there, those who take the
 # job over must not wait for a session that nobody would end. It holds for this transaction only.
-FINISH_LAST = f"{FINISH}, set_config('idle_in_transaction_session_timeout', '5s', true)"
+LAST = ", set_config('idle_in_transaction_session_timeout', '5s', true)"
 
 # The ends of a batch that are all successes with nothing to add, which most are: half the cost. Arrays are single
-# literals; `ARRAY[...]` of as many constants takes longer to parse than the rest. It is counted here how many were
-# accepted: to send each of them back would cost as much again.
+# literals; `ARRAY[...]` of as many constants takes longer to parse than the rest. Each is selected, so that the server
+# does not reckon with its length: it would look for some hundred rows by reading the whole table. It is counted here
+# how many were accepted: to send each of them back would cost as much again.
 FINISH_PLAIN = """
     WITH finished AS (
     UPDATE jobsup_job AS job SET status = 3, result = done.result, worker = %s,
         started_at = COALESCE(job.started_at, statement_timestamp() - make_interval(secs => done.started_ago_s)),
         last_attempted_at = statement_timestamp() - make_interval(secs => done.started_ago_s),
         finished_at = statement_timestamp() - make_interval(secs => done.ended_ago_s), untold = FALSE
-    FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::float8[], %s::float8[])
-        AS done(id, attempt, result, started_ago_s, ended_ago_s)
+    FROM unnest((SELECT %s::bigint[]), (SELECT %s::smallint[]), (SELECT %s::text[]), (SELECT %s::float8[]),
+                (SELECT %s::float8[])) AS done(id, attempt, result, started_ago_s, ended_ago_s)
     WHERE job.id = done.id AND job.attempt = done.attempt
         AND job.claimed_by IS NOT DISTINCT FROM %s AND job.status IS NOT DISTINCT FROM 2
     RETURNING job.id, job.awaited
@@ -169,8 +181,8 @@ class PostgreSQL(Claims, Session):
         return [LoadedRow._make(row) for row in rows]
 
     def finish(self, run: int, rows: Sequence[FinishRow]) -> list[Finished]:
-        if all(row.status == 3 and row.result is not None and not any(row[len(DONE) - 1 :]) for row in rows):
-            return self._finish_plain(run, rows)
+        if all(_is_plain(row) for row in rows):
+            return self._finish_plain(run, rows) if len(rows) > 1 else self._finish_one(run, rows[0])
         data = json.dumps(  # without what is seldom there
             [dict(zip(DONE + SELDOM if any(row[len(DONE) :]) else DONE, row, strict=False)) for row in rows]
         )
@@ -184,9 +196,14 @@ class PostgreSQL(Claims, Session):
         # Where some were refused, whoever asks finds out which: seldom is there anything to find out.
         return [Finished(pk, None, now) for pk in pks] if accepted == len(rows) else []
 
+    def _finish_one(self, run: int, row: FinishRow, also: str = "") -> list[Finished]:
+        times = (row.started_ago_s, row.started_ago_s, row.ended_ago_s)
+        found = self.rows(FINISH_ONE + also, (row.result, row.worker, *times, row.pk, row.attempt, run))
+        return [Finished._make(each[:3]) for each in found]
+
     def finish_last(self, run: int, row: FinishRow) -> bool:
-        data = json.dumps([dict(zip(DONE, row, strict=False))])
-        return bool(self.rows(FINISH_LAST, (data, run)))
+        assert _is_plain(row)
+        return bool(self._finish_one(run, row, LAST))
 
     def mark(self, run: int, pk: int, worker: str, for_s: float) -> None:
         self.run(MARK, (worker, for_s, for_s, pk, run))
@@ -200,6 +217,11 @@ class PostgreSQL(Claims, Session):
 
     def expire(self, run: int, runfile: str) -> int:
         return self.run(EXPIRE, (run, runfile))
+
+
+def _is_plain(row: FinishRow) -> bool:
+    """Tell whether an attempt was successful with nothing to add, as most are."""
+    return row.status == 3 and row.result is not None and not any(row[len(DONE) - 1 :])
 
 
 @lru_cache(maxsize=256)
