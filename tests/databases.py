@@ -87,10 +87,16 @@ def fresh_postgresql(cluster: Cluster, directory: Path) -> Iterator[Database]:
         print(f"the test server was gone; its log ends with\n{cluster.log()[-2000:]}", file=sys.__stderr__)
         cluster.start()
     name = f"test_{next(_numbers)}"
-    url = cluster.create_database(name, template=TEMPLATE)
+    with postgresql_at(cluster.create_database(name, template=TEMPLATE), directory) as database:
+        yield database
+    cluster.drop_database(name)
+
+
+@contextmanager
+def postgresql_at(url: str, directory: Path) -> Iterator[Database]:
+    """Provide a database that is somewhere, and a directory of the test's own for run files."""
     with _as_default(settings.postgresql(url)):
         yield Database("postgresql", _env("postgresql", directory, JOBSUP_TEST_POSTGRES=url))
-    cluster.drop_database(name)
 
 
 @contextmanager

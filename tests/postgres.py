@@ -124,6 +124,17 @@ class Cluster:
         running.add(self)
         return self
 
+    def standby(self) -> Cluster:
+        """Return a copy of this cluster, not started yet, that follows it as long as both are up."""
+        copy = Cluster(settings=self._settings, parent=self._parent)
+        atexit.register(copy.destroy)
+        copy._make_directory()
+        copy._bindir = bindir = self._found_bindir()
+        options = f"--host={self.directory} --port={PORT} --username={SUPERUSER} --write-recovery-conf --no-sync"
+        target = f"--pgdata={copy.directory / 'data'}"
+        self._run([bindir / "pg_basebackup", target, "--checkpoint=fast", *options.split()])
+        return copy
+
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server and keep the data; harmless when it is down, and in a forked child."""
         running.discard(self)
@@ -217,16 +228,23 @@ class Cluster:
 
     def _create(self) -> None:
         """Make the directory and the cluster in it."""
+        self._make_directory()
+        self._bindir = self._find_bindir()
+        # "C" sorts by bytes and is on every machine; nothing is synced because nothing has to last.
+        options = f"--username={SUPERUSER} --auth=trust --encoding=UTF8 --locale=C --no-sync --no-instructions"
+        self._run([self._bindir / "initdb", f"--pgdata={self.directory / 'data'}", *options.split()])
+
+    def _make_directory(self) -> None:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="jobsup-pg-", dir=self._parent))
         socket_path = directory / f".s.PGSQL.{PORT}"
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES_MAX:
             raise ServerError(f"{socket_path} is too long for a Unix socket; choose a shorter parent directory")
         if self._account:
             os.chown(directory, self._account.pw_uid, self._account.pw_gid)
-        self._bindir = self._find_bindir()
-        # "C" sorts by bytes and is on every machine; nothing is synced because nothing has to last.
-        options = f"--username={SUPERUSER} --auth=trust --encoding=UTF8 --locale=C --no-sync --no-instructions"
-        self._run([self._bindir / "initdb", f"--pgdata={directory / 'data'}", *options.split()])
+
+    def _found_bindir(self) -> Path:
+        assert self._bindir is not None, "the cluster was never started"
+        return self._bindir
 
     def _find_bindir(self) -> Path:
         """Return the first directory whose programs run as the server's account, copied if it cannot read them."""
@@ -281,9 +299,8 @@ class Cluster:
 
     def _start_server(self) -> None:
         """Start the server in a session of its own, out of reach of Ctrl-C, and wait until it answers."""
-        assert self._bindir is not None
         account = self._account
-        command = [str(self._bindir / "postgres"), "-D", str(self.directory / "data")]
+        command = [str(self._found_bindir() / "postgres"), "-D", str(self.directory / "data")]
         for name, value in {**self._settings, "unix_socket_directories": str(self.directory)}.items():
             command += ["-c", f"{name}={value}"]
         identity = [str(account.pw_uid), str(account.pw_gid)] if account else ["-", "-"]
