@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from django.core.management import call_command
 
 from jobsup.models import Job, Status
-from tests import databases, settings
-from tests.databases import Database
+from tests import databases
 from tests.postgres import Cluster
 from tests.support import eventually, run_django
 from tests.system.jobs import assert_nobody_owns_anything, wait_final
@@ -21,6 +21,8 @@ from tests.vendors import wanted
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.databases import Database
 
 pytestmark = pytest.mark.skipif(not wanted("postgresql"), reason="JOBSUP_TEST_DATABASES leaves PostgreSQL out")
 
@@ -35,13 +37,12 @@ NO_ROOM = "the database 'default' has no connection left: "
 def small(tmp_path: Path) -> Iterator[Database]:
     """A database on a server that has few connections, of which this process has one."""
     few = {"superuser_reserved_connections": "0", "max_wal_senders": "0"}
-    with Cluster(max_connections=CONNECTIONS, settings=few) as cluster:
-        url = cluster.create_database("small")
-        env = {"JOBSUP_TEST_DEFAULT": "postgresql", "JOBSUP_TEST_RUN_DIR": str(tmp_path), "JOBSUP_TEST_POSTGRES": url}
-        done = run_django(env, "migrate", "--run-syncdb", "--verbosity", "0")
-        assert done.returncode == 0, done.stdout
-        with databases._as_default(settings.postgresql(url)):
-            yield Database("postgresql", env)
+    with (
+        Cluster(max_connections=CONNECTIONS, settings=few) as cluster,
+        databases.postgresql_at(cluster.create_database("small"), tmp_path) as made,
+    ):
+        call_command("migrate", run_syncdb=True, verbosity=0, interactive=False)
+        yield made
 
 
 def test_d3_workers_that_get_a_connection_do_the_work_and_the_others_are_told_of(small: Database) -> None:
