@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pymysql
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connections, transaction
@@ -151,7 +152,7 @@ def test_a_deadlock_is_tried_again_unless_it_has_undone_the_callers_transaction(
             if "INSERT" in sql and self.left:
                 self.left -= 1
                 error = OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
-                error.__cause__ = Exception(1213)
+                error.__cause__ = pymysql.OperationalError(1213, str(error))
                 raise error
             return execute(sql, params, many, context)
 

@@ -54,7 +54,7 @@ def test_f4_killed_at_each_step_of_the_end_an_atomic_job_loses_and_doubles_nothi
     database: Database, tmp_path: Path
 ) -> None:
     """Before the record of its success, between that and the COMMIT, after the COMMIT before anybody heard of it."""
-    steps = [("before", "done.result"), ("before", "COMMIT"), ("after", "COMMIT")]
+    steps = [("before", "finished_at ="), ("before", "COMMIT"), ("after", "COMMIT")]
     database.env["JOBSUP_TEST_FAULT"] = json.dumps(
         [
             {"in": "worker", "when": when, "sql": sql, "action": "kill", "marker": str(tmp_path / f"fault {number}")}

@@ -187,7 +187,7 @@ def test_f4_a_worker_killed_between_its_record_and_its_report_leaves_one_run_of_
 ) -> None:
     """The commit is the truth: successful once, attempt 1, no second run, although the supervisor never heard."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "after", "done.result")
+    fault(database, tmp_path, "worker", "after", "finished_at =")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
         assert "was killed by SIGKILL" in supervisor.log()
@@ -201,7 +201,7 @@ def test_f4_a_worker_killed_between_the_return_of_a_job_and_its_record_has_it_ru
 ) -> None:
     """At least once: the attempt is told as what it was, and the second one is recorded."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "before", "done.result")
+    fault(database, tmp_path, "worker", "before", "finished_at =")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
     assert (status(job), row(job).attempt, len(runs(job))) == (Status.SUCCESSFUL, 2, 2)
@@ -218,7 +218,7 @@ def test_f42_p8_an_answer_to_the_commit_that_is_lost_does_not_run_the_job_again(
 ) -> None:
     """The record is committed and the connection breaks: the repeated record changes nothing."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "after", "done.result", "OperationalError")
+    fault(database, tmp_path, "worker", "after", "finished_at =", "OperationalError")
     with database.supervisor("--workers", "1", "--exit-when-empty") as supervisor:
         assert supervisor.wait() == 0
     assert_once(job)
@@ -230,7 +230,7 @@ def test_p13_a_record_that_the_database_refuses_is_told_as_the_failure_of_that_j
 ) -> None:
     """The outcome cannot be stored: the job is FAILED in words, and the next one is run."""
     job = tasks.effect.enqueue()
-    fault(database, tmp_path, "worker", "before", "done.result", "DataError")
+    fault(database, tmp_path, "worker", "before", "finished_at =", "DataError")
     with database.supervisor("--workers", "1") as supervisor:
         wait_final(supervisor, [job])
         after = tasks.effect.enqueue()

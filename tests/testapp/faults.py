@@ -54,7 +54,7 @@ class StatementFault:
 
     def _commit(self, commit: Callable[[], Any]) -> Any:
         """Commit, and have the fault before or after it."""
-        of_an_end = "done.result" in self._last
+        of_an_end = "finished_at =" in self._last
         if of_an_end and self._spec["when"] == "before" and self._is_time():
             self._happen()
         answer = commit()

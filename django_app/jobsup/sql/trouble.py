@@ -6,15 +6,11 @@ from django.db import Error
 
 NOT_REPEATABLE = "40001"
 """SQLSTATE: at REPEATABLE READ or above, somebody else has changed what this transaction has read."""
-DEADLOCKS = ("40P01", 1213)
-"""SQLSTATE of PostgreSQL, number of MariaDB and MySQL: this transaction was undone so that another one could go on."""
 TIMED_OUT = ("55P03", "57014", 1205, 1969, 3024)
 """A lock, or the whole statement, took longer than the session allows."""
 CHANGED = (NOT_REPEATABLE, 1020)
 DUPLICATE = ("23505", 1062)
 """A unique index has such a row already."""
-
-
 CROWDED = ("53300", 1040, 1203)
 CROWDED_WORDS = (
     "too many clients already",
@@ -33,11 +29,6 @@ def code_of(error: BaseException) -> str | int | None:
         return cause.args[0]
     state: str | None = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
     return state
-
-
-def is_deadlock(error: BaseException) -> bool:
-    """Tell whether the transaction was the victim of a deadlock; it can be repeated from its beginning."""
-    return code_of(error) in DEADLOCKS
 
 
 def is_time_out(error: BaseException) -> bool:
