@@ -256,6 +256,7 @@ def test_a_lock_that_somebody_keeps_for_long_delays_what_a_supervisor_owes(
     fed.killed(lost)
     assert (row(fed.store, given).status, row(fed.store, given).attempt) == (Status.READY, 0)
     assert len(failures_of(fed.store, lost)) == 1
+    fed.source.close(finished=True)
 
 
 def _conflict(deadlock: Deadlock) -> None:
