@@ -338,6 +338,7 @@ class DatabaseSource:
             _log.warning("the end of this run cannot be recorded: %s", error)
         finally:
             connections.close_all()
+            self._store.sql.leave()
 
     def _recover(self) -> None:
         thorough = self._beats % BEATS_PER_LOOK == 0  # what is left over when somebody died while recovering

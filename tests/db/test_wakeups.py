@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import time
@@ -298,9 +297,18 @@ def test_p11_a_doorbell_that_rings_all_the_time_is_not_heard_for_a_while(
 
 
 @ON_OTHERS
+def test_a_supervisor_that_has_left_gives_its_name_back(routed: str, runfile: RunFile) -> None:
+    """Whatever still knows of it in its process."""
+    fed = Fed(routed, runfile)
+    assert fed.source.wakeup_fd() is not None
+    fed.source.close(finished=True)
+    for other in [Doorbell(fed.store.sql.identity()) for _ in range(SLOTS)]:  # type: ignore[attr-defined]
+        other.close()
+
+
+@ON_OTHERS
 def test_without_a_doorbell_it_looks_every_second(routed: str, runfile: RunFile) -> None:
     """All names are taken: nobody can call this one."""
-    gc.collect()  # the sources of earlier tests, which an exception's frames may have kept, give their names back
     sql: Any = Store(routed).sql
     others = [Doorbell(sql.identity()) for _ in range(SLOTS)]
     fed = Fed(routed, runfile)

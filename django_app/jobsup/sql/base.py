@@ -376,6 +376,9 @@ class Statements(ABC):
             The descriptor that becomes readable, None where there is no such thing.
         """
 
+    def leave(self) -> None:  # noqa: B027  # a vendor that is woken through its connection has nothing else
+        """Give back what a supervisor has here beside its connection."""
+
     @property
     def hears(self) -> bool:
         """Whether a supervisor that attends is told of what others do."""

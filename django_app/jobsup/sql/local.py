@@ -49,6 +49,11 @@ class LocalWakeups(Statements):
                 self._bell = Doorbell(database)
         return None if self._bell is None else self._bell.fileno()
 
+    def leave(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
     @property
     def hears(self) -> bool:
         return self._bell is not None
