@@ -28,3 +28,7 @@ ON_ONE_STATEMENT = pytest.mark.parametrize(
     "alias", [ALIASES[name] for name in wanted("sqlite", "postgresql")], indirect=True
 )
 """For tests of what needs an UPDATE that returns rows."""
+
+NO_MARIADB = "MariaDB is not installed or was not asked for"
+ON_MARIADB = pytest.mark.skipif(not wanted("mariadb"), reason=NO_MARIADB)
+"""For tests with a MariaDB server of their own; in CI only what was not asked for is left out."""

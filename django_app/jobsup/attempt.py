@@ -182,7 +182,7 @@ class Attempts:
 
     def _succeeded(self, row: LoadedRow, result: Any, payload: str) -> Ending:
         outcome = Outcome(FinishRow(row.id, row.attempt, Status.SUCCESSFUL, payload, self._worker, 0.0, 0.0, 0.0))
-        if result is None:
+        if result is None or not is_heard(task_finished):
             return Ending(outcome, None)
 
         def recorded() -> None:

@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from jobsup import conf, homes, logs, queues, spoiled, sqlalchemy
 from jobsup.attempt import Around, Attempts, Ending, nothing_around
-from jobsup.compat import TASKS_LOGGER
+from jobsup.compat import TASKS_LOGGER, task_finished
 from jobsup.exactly_once import ExactlyOnce
 from jobsup.hygiene import Hygiene, check_connections
 from jobsup.interrupts import Interrupts, listen
@@ -31,6 +31,7 @@ from jobsup.registry import import_tasks
 from jobsup.schedules.sync import Sync
 from jobsup.sql import LoadedRow
 from jobsup.store import Store
+from jobsup.telling import has_receivers
 from jobsup.text import bounded, one_line, printable, traceback_text
 from spawnpool.bounds import NO_BOUNDS, Bounds, Interrupt
 from spawnpool.pools import Pool
@@ -164,7 +165,8 @@ class Runner:
             entry = Entry(row.id, outcome, started_at, ended_at, ending.recorded)
             self._recorder.keep(entry._replace(outcome=None, committed=True) if ending.committed else entry)
             well = outcome is not None and outcome.row.status == Status.SUCCESSFUL
-            self._at_once = not well or ended_at - started_at >= LATEST_S
+            # Who acts on an end is not to hear of it only after the next job, or never if that kills the worker.
+            self._at_once = not well or has_receivers(task_finished) or ended_at - started_at >= LATEST_S
 
     def _restore(self, who: LoadedRow | str) -> str:
         """Restore what somebody left behind; return what that was, in words."""

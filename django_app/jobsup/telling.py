@@ -31,8 +31,12 @@ _logger = logging.getLogger(TASKS_LOGGER)
 
 def is_heard(signal: Any) -> bool:
     """Tell whether anybody hears one of the task signals; not so Django's own receiver if what it logs goes nowhere."""
-    logs, level = _LOGGED[signal]
-    return _logger.isEnabledFor(level) or any(receiver[0][0] != logs for receiver in signal.receivers)
+    return _logger.isEnabledFor(_LOGGED[signal][1]) or has_receivers(signal)
+
+
+def has_receivers(signal: Any) -> bool:
+    """Tell whether anybody but Django's own log hears one of the task signals."""
+    return any(receiver[0][0] != _LOGGED[signal][0] for receiver in signal.receivers)
 
 
 def tell_finished(result: Any, error: BaseException) -> None:

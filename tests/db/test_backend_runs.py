@@ -208,6 +208,15 @@ def test_signals_come_in_order_from_the_backends_class(bench: Bench) -> None:
     assert heard[-1][3] is None
 
 
+def test_an_end_is_told_before_the_next_job_begins(bench: Bench) -> None:
+    """That one may take an hour, or kill the worker, and nobody would hear of the first."""
+    with signals() as heard:
+        for _ in range(2):
+            tasks.noop.enqueue()
+        bench.work()
+    assert [name for name, *_ in heard] == ["enqueued"] * 2 + ["started", "finished"] * 2
+
+
 def test_task_finished_finds_the_exception_alive(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """Django's own receiver logs the traceback from sys.exc_info()."""
     with signals() as heard, caplog.at_level(logging.INFO, logger=DJANGOS_LOGGER):

@@ -14,7 +14,7 @@ from jobsup.reaching import connect
 from jobsup.recorder import ROOM_TRIES, insist
 from jobsup.sql.trouble import CROWDED_WORDS, is_crowded
 from spawnpool.errors import SourceCrowded, SourceUnavailable
-from tests.vendors import wanted
+from tests.vendors import ON_MARIADB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_d3_postgresql_says_so_and_a_worker_does_not_wait(limited: Any) -> None:
         connect(limited)
 
 
-@pytest.mark.skipif(not wanted("mariadb"), reason="there is no MariaDB")
+@ON_MARIADB
 def test_d3_mariadb_says_so(mariadb_server: Server) -> None:
     """To a user that has as many as it may."""
     mariadb_server.execute("CREATE USER crowded@localhost WITH MAX_USER_CONNECTIONS 1")

@@ -25,7 +25,7 @@ from tests.databases import Database
 from tests.support import eventually, run_django
 from tests.system.jobs import ON_POSTGRESQL, assert_nobody_owns_anything, row, runs, status, wait_begun, wait_final
 from tests.testapp import tasks, troubles
-from tests.vendors import wanted
+from tests.vendors import ON_MARIADB, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,7 +143,7 @@ def test_f14_a_full_disk_under_the_database_is_told_to_the_caller_and_waited_out
     assert_nobody_owns_anything()
 
 
-@pytest.mark.skipif(not wanted("mariadb"), reason="there is no MariaDB")
+@ON_MARIADB
 def test_f14_a_full_disk_that_takes_mariadb_down_loses_no_job(tmp_path: Path) -> None:
     """It aborts where it has no room to undo a large row; once it is up again, with room, all goes on."""
     go = tmp_path / "go"
