@@ -162,9 +162,11 @@ class Crew:
         self.hands[action.wid].lane.send(action.epoch, action.pks)
 
     def take_back(self, action: e.TakeBack) -> None:
-        """Revoke keys from the end of a worker's lane."""
-        event = e.TakenBack(action.wid, self.hands[action.wid].lane.take_back(action.most))
-        self._answer(lambda: event)
+        """Revoke keys from the end of a worker's lane; of a dead one the account of its end has them."""
+        hands = self.hands[action.wid]
+        if hands.ending is None:
+            event = e.TakenBack(action.wid, hands.lane.take_back(action.most))
+            self._answer(lambda: event)
 
     def stop(self, action: e.Stop) -> None:
         """Ask a worker, on its lane, to leave."""

@@ -260,7 +260,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """Revoke up to `most` unstarted keys of a worker; answered by `TakenBack`."""
+    """Revoke up to `most` unstarted keys of a worker; answered by `TakenBack`, or by the `Died` of a dead one."""
 
     wid: int
     most: int

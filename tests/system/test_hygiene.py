@@ -179,11 +179,11 @@ def test_m18_f32_f35_a_worker_that_cannot_be_put_right_is_replaced(database: Dat
     """Its job is recorded and says why; the next job runs in another process, which is clean."""
     first = spoilers.look_around.enqueue()
     jobs = [(way, spoilers.spoil.enqueue(way), spoilers.look_around.enqueue()) for way in spoilers.SPOILED]
-    finish(database)
+    log = finish(database)
     pid, clean = found_by(first)
     for way, spoilt, look in jobs:
         spoilt.refresh()
-        assert (spoilt.return_value, spoilt.attempts) == (pid, 1), way
+        assert (spoilt.return_value, spoilt.attempts) == (pid, 1), f"{way}\n{log}"
         told = row(spoilt).left_behind
         assert told == f"left behind: {spoilers.SPOILED[way]} (the worker is replaced)", way
         new_pid, found = found_by(look)

@@ -35,17 +35,26 @@ def ends_after_a_crash_of_its_child(*_arguments: Any) -> NoReturn:
     os._exit(9)
 
 
-def death_of(runner: Callable[..., Any]) -> e.Died:
-    """Spawn a worker with such a runner, and return what is told of its end."""
+def events_of(
+    runner: Callable[..., Any], *keys: int, while_dead: Callable[[Crew], object] = lambda _: None
+) -> list[e.Event]:
+    """Spawn a worker with such a runner, wait for its end, and return what is told of it.
+
+    Args:
+        runner: its factory.
+        keys: sent to it.
+        while_dead: done once it is collected, before anything is told.
+    """
     answers: deque[Callable[[], e.Event]] = deque()
     with closing(selectors.EpollSelector()) as deaths:
         crew = Crew(WorkerSpec("crew-test", f"{__name__}.{runner.__name__}"), deaths, answers.append)
         assert crew.spawn(e.Spawn(1, 1), ())
         try:
+            crew.send(e.Send(1, 0, keys))
             assert deaths.select(WAIT_S), "it lives"
             crew.check()
-            [death] = [event for answer in answers if isinstance(event := answer(), e.Died)]
-            return death
+            while_dead(crew)
+            return [answer() for answer in answers]
         finally:
             crew.end_all(WAIT_S)
 
@@ -57,5 +66,12 @@ def test_m17_a_worker_is_not_told_to_have_been_where_only_its_child_crashed(
     runner: Callable[..., Any], code: int, *, told: bool
 ) -> None:
     """Both write on the same card; how the worker ended says whether the words can be its own."""
-    death = death_of(runner)
+    [death] = [event for event in events_of(runner) if isinstance(event, e.Died)]
     assert (death.code, " in crashes" in death.stack, bool(death.stack)) == (code, told, told)
+
+
+def test_keys_that_never_began_are_not_taken_back_from_a_dead_worker() -> None:
+    """As its last words may have it done: they would be missing when those are counted that it never began."""
+    found = events_of(crashes, 1, 2, while_dead=lambda crew: crew.take_back(e.TakeBack(1, 2)))
+    assert [event.unstarted for event in found if isinstance(event, e.Died)] == [2]
+    assert not any(isinstance(event, e.TakenBack) for event in found)
