@@ -387,6 +387,7 @@ class Store:
 def _account(finished: Finished, outcome: Outcome) -> FailedAttempt:
     """Return the account of a failed attempt."""
     assert outcome.failure is not None
+    assert finished.ended_at is not None, "only a success goes without"
     return FailedAttempt(
         job_id=finished.pk,
         attempt=outcome.row.attempt,

@@ -72,7 +72,6 @@ def test_the_success_path_is_three_statements(store: Store) -> None:
     assert len(statements) == 3, statements
 
 
-@ON_ONE_STATEMENT
 def test_many_ends_are_one_statement(store: Store) -> None:
     """A hundred successes are recorded at once."""
     run = begin(store)
@@ -81,6 +80,18 @@ def test_many_ends_are_one_statement(store: Store) -> None:
     with statements_of(store.alias) as statements:
         assert store.finish(run, [success(pk) for pk in pks]) == set(pks)
     assert len(statements) == 1, statements
+
+
+@pytest.mark.parametrize("longest", [255, 256, 100_000])
+def test_results_of_any_length_share_a_statement(store: Store, longest: int) -> None:
+    """A server may take short ones another way."""
+    run = begin(store)
+    pks = put(store, 3)
+    store.claim(run, None, 3)
+    results = [f'"{char * (length - 2)}"' for char, length in (("a", 2), ("\N{GRINNING FACE}", 255), ("é", longest))]
+    ends = [success(pk, result=result) for pk, result in zip(pks, results, strict=True)]
+    assert store.finish(run, ends) == set(pks)
+    assert [row(store, pk).result for pk in pks] == results
 
 
 def test_a_batch_mixes_successes_and_failures(store: Store) -> None:

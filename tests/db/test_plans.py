@@ -259,6 +259,14 @@ def test_p3_sqlite_searches_indexes(big_sqlite: Store, name: str) -> None:
     assert index in ("", "key") or any(index in plan.text for plan in seen), seen
 
 
+def test_p3_sqlite_finds_the_ends_of_jobs_by_their_keys(big_sqlite: Store) -> None:
+    """By the index of what the run has claimed it would read all of that for each of them."""
+    ends = [success(pk) for pk in range(1, 4)]
+    [plan] = plans(big_sqlite, lambda: big_sqlite.sql.finish(1, [end.row for end in ends]), "EXPLAIN QUERY PLAN")
+    assert "SEARCH jobsup_job USING INTEGER PRIMARY KEY" in plan.text
+    assert "jobsup_job_claimed" not in plan.text
+
+
 def test_p3_sqlite_takes_a_queue_in_the_order_of_its_index(big_sqlite: Store) -> None:
     """Each queue is walked in the order of the index; only the few rows taken from there are put into one order."""
     run = begin(big_sqlite)

@@ -126,11 +126,11 @@ class FinishRow(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """An attempt whose end was accepted, with its times by the database's clock."""
+    """An attempt whose end was accepted, with its times by the database's clock; those of a success may be left out."""
 
     pk: int
     started_at: datetime | None
-    ended_at: datetime
+    ended_at: datetime | None
 
 
 class Statements(ABC):

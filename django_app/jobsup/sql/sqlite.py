@@ -16,6 +16,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from jobsup.models import Status
 from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.files import State, identity, state
 from jobsup.sql.local import LocalWakeups
@@ -49,7 +50,8 @@ CLAIM = """
     RETURNING id, CAST(priority AS INTEGER), queue
 """
 
-# The fence: only where this run and this attempt still own the job.
+# The fence: only where this run and this attempt still own the job. With + no index serves a term: the rows are to be
+# found by their keys, not each among all that the run has claimed.
 FINISH = """
     UPDATE jobsup_job SET
         status = CASE WHEN done.status < 2 AND cancel_asked_at IS NOT NULL THEN 5 ELSE done.status END,
@@ -69,7 +71,7 @@ FINISH = """
                  json_extract(value, '$[8]') AS left_behind, json_extract(value, '$[9]') AS uncounted,
                  json_extract(value, '$[10]') AS untold
           FROM json_each(%s)) AS done
-    WHERE jobsup_job.id = done.id AND jobsup_job.attempt = done.attempt AND claimed_by = %s AND jobsup_job.status = 2
+    WHERE jobsup_job.id = done.id AND jobsup_job.attempt = done.attempt AND +claimed_by = %s AND +jobsup_job.status = 2
     RETURNING jobsup_job.id
 """
 
@@ -196,7 +198,8 @@ class SQLite(LocalWakeups):
         data = []
         for row in rows:
             started_at = None if row.started_ago_s is None else now - timedelta(seconds=row.started_ago_s)
-            ended_at, due_at = now - timedelta(seconds=row.ended_ago_s), now + timedelta(seconds=row.delay_s)
+            ended_at = now - timedelta(seconds=row.ended_ago_s)
+            due_at = now + timedelta(seconds=row.delay_s) if row.status == Status.SCHEDULED else None
             begun[row.pk] = started_at
             times = (self._stored(started_at), self._stored(ended_at), self._stored(due_at))
             data.append((*row[:5], *times, *row[8:]))

@@ -50,10 +50,11 @@ class Claims(Common):
 
     def _shares(self, ranks: Mapping[str, int], most: Mapping[str, int], limit: int) -> Mapping[str, int]:
         """Return how many to take of each queue, by a look that locks nothing; an idle supervisor leaves it at that."""
+        if len(most) == 1:  # what others take meanwhile is made up for
+            [name] = most
+            return most if self.rows(WALK, (name, name, 1)) else {}
         walk = " UNION ALL ".join([f"SELECT * FROM ({WALK}) AS walk{n}" for n in range(len(most))])  # noqa: S608
         seen = self.rows(walk, [value for name, room in most.items() for value in (name, name, room)])
-        if len(most) == 1:  # what others take meanwhile is made up for
-            return most if seen else {}
         best = sorted(seen, key=lambda row: (ranks[row[2]], -row[1], row[0]))[:limit]
         return Counter(queue for _, _, queue in best)
 
