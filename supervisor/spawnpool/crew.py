@@ -1,6 +1,6 @@
 """The worker processes as the supervisor holds them: spawned, listened to, signalled, collected. Decides nothing.
 
-What is found out goes to `answer` as a callable that makes an event when its turn has come.
+What is found out becomes one of the answers: a callable that makes an event when its turn has come.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import errno
 import logging
 import selectors
 import signal
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,13 +39,13 @@ class Crew:
     Args:
         spec: what the workers are.
         selector: told of each process, which becomes readable when it is dead.
-        answer: takes in what was found out, to be made into an event later.
+        answers: where what was found out waits, to be made into an event later.
     """
 
     def __init__(
-        self, spec: WorkerSpec, selector: selectors.EpollSelector, answer: Callable[[Callable[[], e.Event]], None]
+        self, spec: WorkerSpec, selector: selectors.EpollSelector, answers: deque[Callable[[], e.Event]]
     ) -> None:
-        self._spec, self._selector, self._answer = spec, selector, answer
+        self._spec, self._selector, self._answers, self._answer = spec, selector, answers, answers.append
         self._ledger = OomLedger()
         self.hands: dict[int, Hands] = {}
         """By wid."""
@@ -162,11 +163,13 @@ class Crew:
         self.hands[action.wid].lane.send(action.epoch, action.pks)
 
     def take_back(self, action: e.TakeBack) -> None:
-        """Revoke keys from the end of a worker's lane; of a dead one the account of its end has them."""
-        hands = self.hands[action.wid]
-        if hands.ending is None:
-            event = e.TakenBack(action.wid, hands.lane.take_back(action.most))
-            self._answer(lambda: event)
+        """Revoke keys from the end of a worker's lane.
+
+        That is told before all else that waits: what the worker says of it, if it is the first to be heard, would let
+        it have other keys, which were taken for those; and the end of a dead one counts the permits that are left.
+        """
+        event = e.TakenBack(action.wid, self.hands[action.wid].lane.take_back(action.most))
+        self._answers.appendleft(lambda: event)
 
     def stop(self, action: e.Stop) -> None:
         """Ask a worker, on its lane, to leave."""

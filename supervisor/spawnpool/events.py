@@ -260,7 +260,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """Revoke up to `most` unstarted keys of a worker; answered by `TakenBack`, or by the `Died` of a dead one."""
+    """Revoke up to `most` unstarted keys of a worker; answered by `TakenBack`, before anything else."""
 
     wid: int
     most: int

@@ -96,7 +96,7 @@ class Supervisor:
         self._suspensions = Suspensions()
         self._answers: deque[Callable[[], e.Event]] = deque()  # made when their turn has come
         self._selector = selectors.EpollSelector()
-        self._crew = Crew(spec, self._selector, self._answers.append)
+        self._crew = Crew(spec, self._selector, self._answers)
         self._control = control
         self._front = Front(
             name,

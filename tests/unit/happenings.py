@@ -175,6 +175,7 @@ HAPPENINGS: list[Callable[[World, int], object]] = [
     toggle("source_down"),
     toggle("spawn_fails"),
     toggle("answers_late"),
+    toggle("works_meanwhile"),
     lambda world, choice: world.feed(e.SourceBack()),
     lambda world, choice: world.feed(e.ReloadAsked()),
     lambda world, choice: world.feed(e.ResizeAsked(1 if choice % 2 else -1)),

@@ -47,7 +47,7 @@ def events_of(
     """
     answers: deque[Callable[[], e.Event]] = deque()
     with closing(selectors.EpollSelector()) as deaths:
-        crew = Crew(WorkerSpec("crew-test", f"{__name__}.{runner.__name__}"), deaths, answers.append)
+        crew = Crew(WorkerSpec("crew-test", f"{__name__}.{runner.__name__}"), deaths, answers)
         assert crew.spawn(e.Spawn(1, 1), ())
         try:
             crew.send(e.Send(1, 0, keys))
@@ -70,8 +70,8 @@ def test_m17_a_worker_is_not_told_to_have_been_where_only_its_child_crashed(
     assert (death.code, " in crashes" in death.stack, bool(death.stack)) == (code, told, told)
 
 
-def test_keys_that_never_began_are_not_taken_back_from_a_dead_worker() -> None:
-    """As its last words may have it done: they would be missing when those are counted that it never began."""
+def test_keys_that_were_taken_back_are_told_before_all_that_waits() -> None:
+    """As the last words of a worker may have it done: its end counts the permits that are left."""
     found = events_of(crashes, 1, 2, while_dead=lambda crew: crew.take_back(e.TakeBack(1, 2)))
-    assert [event.unstarted for event in found if isinstance(event, e.Died)] == [2]
-    assert not any(isinstance(event, e.TakenBack) for event in found)
+    assert found[0] == e.TakenBack(1, 2)
+    assert [event.unstarted for event in found if isinstance(event, e.Died)] == [0]

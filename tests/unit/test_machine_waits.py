@@ -116,3 +116,22 @@ def test_a_key_is_not_bounced_between_two_free_workers_that_load_slowly() -> Non
         world.deliver_all()
         world.tick(0.005)
     assert world.now < 1001, world.machine.members
+
+
+def test_a_worker_that_drops_what_was_recalled_while_a_claim_is_made_gets_work_again() -> None:
+    """It says that it has nothing before the answer to the recall would have had its turn, did that wait for it."""
+    world = on_duty(2)
+    learn_short_keys(world)
+    quick, slow = world.puppets.values()
+    world.add_keys(60)
+    world.feed(e.Woken())
+    start(world, slow)
+    while quick.lane or quick.hand or quick.running is not None:
+        quick.act(1)
+    slow.say(Kind.ALIVE)
+    world.now += world.machine.limits.recall_after_s
+    world.works_meanwhile = True
+    world.deliver_all()
+    assert slow.epoch == 1, "nothing was recalled"
+    member = world.machine.members[slow.wid]
+    assert (member.recalled, member.epoch, member.open) == (False, 1, True)

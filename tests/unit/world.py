@@ -8,6 +8,7 @@ integers is a whole schedule.
 from __future__ import annotations
 
 from collections import Counter, deque
+from functools import partial
 from itertools import count as count_from
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ class World:
         self.late_claim: e.Claimed | e.ClaimFailed | None = None
         self.carries: Callable[[], bool] = lambda: True
         """Whether the next report of any worker arrives."""
-        self.source_down = self.spawn_fails = self.answers_late = False
+        # The last: whether workers go on while a claim is made.
+        self.source_down = self.spawn_fails = self.answers_late = self.works_meanwhile = False
         self.run_lost = False
         """Whether somebody has declared this run lost, and what it had was given to others."""
         self.lease_until = self.now + limits.lease_s
@@ -87,7 +89,7 @@ class World:
         """Whether it then tells of paused feeds, too."""
         self.spawns: list[tuple[float, int]] = []
         self.said: list[str] = []
-        self.answers: deque[e.Event] = deque()
+        self.answers: deque[e.Event | Callable[[], e.Event]] = deque()
         self.lost_in_step: set[int] = set()
         self.performers: dict[type, Callable[[Any], None]] = {
             e.Spawn: self._spawn,
@@ -120,11 +122,15 @@ class World:
     def feed(self, event: e.Event) -> None:
         """Bring one fact in, perform what is decided, bring the answers in, and check the invariants."""
         self.answers.append(event)
+        self._go_on()
+
+    def _go_on(self) -> None:
         for count in count_from(1):
             if not self.answers:
                 break
+            answer = self.answers.popleft()
+            event = answer() if callable(answer) else answer
             assert count < ENDLESS, f"the machine and its shell talk to each other for ever, at last of {event}"
-            event = self.answers.popleft()
             self.laws.before(event, self.now)
             self.lost_in_step = set()
             if isinstance(event, e.PauseAsked):
@@ -155,8 +161,8 @@ class World:
 
     def deliver_all(self) -> None:
         """Read every lane empty, as the loop does before it waits."""
-        for puppet in list(self.puppets.values()):
-            self.deliver(puppet)
+        self.answers += [partial(self._read, wid) for wid, puppet in self.puppets.items() if puppet.pipe]
+        self._go_on()
 
     def reap(self) -> None:
         """Collect the dead: the rest of their reports, then their death."""
@@ -211,7 +217,7 @@ class World:
         puppet = self.puppets[action.wid]
         count = min(action.most, puppet.permits)
         puppet.permits -= count
-        self.answers.append(e.TakenBack(action.wid, count))
+        self.answers.appendleft(e.TakenBack(action.wid, count))
 
     def _signal(self, wid: int, code: int) -> None:
         puppet = self.puppets[wid]
@@ -223,6 +229,9 @@ class World:
     def _claim(self, action: e.Claim) -> None:
         assert self.machine.reason is StopReason.NONE, "a stopping supervisor claims"
         assert self.late_claim is None, "two claims at once"
+        for puppet in self.puppets.values() if self.works_meanwhile else ():
+            for _ in range(3):
+                puppet.act(1)
         answer = self._ask_for_keys(action)
         if self.answers_late:
             self.late_claim = answer
@@ -277,9 +286,12 @@ class World:
         puppet.must_look |= action.loudly
 
     def _listen(self, wid: int) -> None:
+        self.answers.append(partial(self._read, wid))
+
+    def _read(self, wid: int) -> e.Event:
         puppet = self.puppets[wid]
         reports, puppet.pipe = puppet.pipe, []
-        self.answers.append(e.Reported(wid, reports) if reports else e.Tick())
+        return e.Reported(wid, reports) if reports else e.Tick()
 
     def _hear_out(self, wid: int) -> None:
         self._listen(wid)
