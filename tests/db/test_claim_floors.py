@@ -10,7 +10,7 @@ from django.db import connections, transaction
 
 from jobsup import queue_control
 from jobsup.models import Job, Status
-from jobsup.sql.postgresql import floors, walks
+from jobsup.sql.postgresql import claims, floors, walks
 from jobsup.store import Store
 from tests.db.rows import Session, begin, put
 from tests.support import eventually
@@ -18,8 +18,11 @@ from tests.support import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-DEAD = 8_000
-"""So many jobs are claimed while a transaction is open: some times more than a claim may walk over."""
+DEAD = 20_000
+"""So many jobs are claimed while a transaction is open: more than a claim may walk over."""
+
+HAND = 100
+"""So many by each claim."""
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def fill(store: Store, jobs: int = DEAD, *, queues: str = "a", priority: str = "
 def work_off(store: Store, run: int, queues: Sequence[str] | None, jobs: int = DEAD) -> None:
     """Claim so many jobs; each leaves a dead entry."""
     while jobs > 0:
-        pks = store.claim(run, queues, min(jobs, 500))
+        pks = store.claim(run, queues, min(jobs, HAND))
         assert pks, "nothing was found"
         jobs -= len(pks)
 
@@ -78,6 +81,21 @@ def test_p1_a_claim_does_not_walk_over_what_was_claimed_before(store: Store, ses
         read, pks = read_by(Store(store.alias), ["a"])
         assert len(pks) == 10
         assert read > DEAD, "the dead entries are there"
+
+
+def test_p1_what_many_claimers_leave_at_a_time_is_walked_over(
+    store: Store, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dead entries of 64 claimers that are all at it are no old transaction's: floors would cost more than they do."""
+    monkeypatch.setattr(claims, "SUSPECT_S", 0.0)  # each claim counts
+    of_a_crowd, claimers = floors.DEAD_PER_KEY * HAND, 64
+    fill(store, of_a_crowd + 10 * HAND)
+    run = begin(store)
+    with old_transaction(session, store.alias):
+        work_off(store, run, ["a"], claimers * HAND)
+        assert not store.sql.floors(["a"]).active  # type: ignore[attr-defined]
+        work_off(store, run, ["a"], of_a_crowd - claimers * HAND + 5 * HAND)
+        assert store.sql.floors(["a"]).active  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("queues", [["a", "b", "c"], None], ids=["several", "any"])

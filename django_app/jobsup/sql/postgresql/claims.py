@@ -14,7 +14,7 @@ from django.db import OperationalError
 from jobsup.sql.base import Statements
 from jobsup.sql.postgresql import walks
 from jobsup.sql.postgresql.driver import to_last_result
-from jobsup.sql.postgresql.floors import DEAD_MAX, Floors, Step, Taken
+from jobsup.sql.postgresql.floors import Floors, Step, Taken, bearable
 from jobsup.sql.trouble import code_of
 
 CANCELLED = "57014"
@@ -99,7 +99,7 @@ class Claims(Statements):
             self._claim_from_floors(claim)
             return
         self._suspect = time.monotonic() - begun > SUSPECT_S
-        if walked > DEAD_MAX:
+        if walked > bearable(claim.limit):
             claim.floors.begin(claim.taken, claim.seen, short=claim.left > 0)
             if not claim.taken:
                 self._learn(claim, trust=True)
@@ -190,7 +190,7 @@ class _Claim:
     def __init__(
         self, floors: Floors, run: int, names: Sequence[str], rooms: Mapping[str, int], limit: int, *, ordered: bool
     ) -> None:
-        self.floors, self.run, self.names, self._rooms, self._limit = floors, run, names, rooms, limit
+        self.floors, self.run, self.names, self._rooms, self.limit = floors, run, names, rooms, limit
         self.ranks = {name: rank if ordered else 0 for rank, name in enumerate(names)}
         self.taken: list[Taken] = []
         self.served = names
@@ -204,7 +204,7 @@ class _Claim:
     @property
     def left(self) -> int:
         """How many more are wanted."""
-        return self._limit - len(self.taken)
+        return self.limit - len(self.taken)
 
     @property
     def open(self) -> list[str]:

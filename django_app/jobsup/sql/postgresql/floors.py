@@ -16,6 +16,10 @@ from typing import NamedTuple
 DEAD_MAX = 2_000
 """Over so many dead entries a claim may walk; that takes about 1 ms."""
 
+DEAD_PER_KEY = 100
+"""And over so many for each job that it may take, which makes it some three times as long: 64 claimers that are at it
+at the same time leave up to 90 each, without any old transaction."""
+
 DEAD_FEW = 500
 """With no more than so many behind the floors these are forgotten."""
 
@@ -77,6 +81,11 @@ class Taken(NamedTuple):
     priority: int
     rank: int
     queue: str
+
+
+def bearable(limit: int) -> int:
+    """Return over how many dead entries a claim of so many jobs may walk."""
+    return max(DEAD_MAX, DEAD_PER_KEY * limit)
 
 
 @dataclass(slots=True)
