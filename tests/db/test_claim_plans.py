@@ -11,6 +11,7 @@ from django.db import OperationalError, connections
 
 from jobsup.models import Status
 from jobsup.sql.postgresql import walks
+from jobsup.sql.postgresql.driver import to_last_result
 from jobsup.store import Store
 from tests.db.rows import begin, put
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+PARAMS = {"lane": 1, "queue": "default", "limit": 1}
 KEPT = "SELECT name FROM pg_prepared_statements ORDER BY name"
 
 
@@ -121,3 +123,20 @@ def test_p3_it_is_planned_once_and_reads_no_more_than_it_takes(attending: Store)
     assert '"Index Cond": "(id = picked.id)"' in plan
     assert '"Node Type": "Sort"' not in plan
     assert re.search(r'"Seq Scan"[^{}]*"Relation Name": "jobsup_job"', plan) is None
+
+
+@pytest.mark.parametrize("lane", ["LANE", "LANE_OF_PLANS"])
+def test_p3_it_is_never_compiled(attending: Store, lane: str) -> None:
+    """Where very much is ready the server would do so for each claim, which takes longer than the claim."""
+    run = begin(attending)
+    compiled = {}
+    with attending.sql.connection.cursor() as cursor:
+        cursor.execute("BEGIN; SET LOCAL jit_above_cost = 0; SELECT pg_jit_available()")
+        to_last_result(cursor)
+        can_be = cursor.fetchone()[0]
+        for before in ("", getattr(walks, lane)):
+            cursor.execute(before + "EXPLAIN (FORMAT JSON) " + walks.plain(1, {}, counted=False), PARAMS | {"run": run})
+            to_last_result(cursor)
+            compiled[before] = "JIT" in cursor.fetchone()[0][0]
+        cursor.execute("ROLLBACK")
+    assert list(compiled.values()) == [can_be, False]
