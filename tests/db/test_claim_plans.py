@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-PARAMS = {"lane": 1, "queue": "default", "limit": 1}
+PARAMS: dict[str, str | int] = {"lane": 1, "queue": "default", "limit": 1, "run": 1}
 KEPT = "SELECT name FROM pg_prepared_statements ORDER BY name"
 
 
@@ -128,14 +128,13 @@ def test_p3_it_is_planned_once_and_reads_no_more_than_it_takes(attending: Store)
 @pytest.mark.parametrize("lane", ["LANE", "LANE_OF_PLANS"])
 def test_p3_it_is_never_compiled(attending: Store, lane: str) -> None:
     """Where very much is ready the server would do so for each claim, which takes longer than the claim."""
-    run = begin(attending)
-    compiled = {}
+    compiled: dict[str, bool] = {}
     with attending.sql.connection.cursor() as cursor:
         cursor.execute("BEGIN; SET LOCAL jit_above_cost = 0; SELECT pg_jit_available()")
         to_last_result(cursor)
         can_be = cursor.fetchone()[0]
         for before in ("", getattr(walks, lane)):
-            cursor.execute(before + "EXPLAIN (FORMAT JSON) " + walks.plain(1, {}, counted=False), PARAMS | {"run": run})
+            cursor.execute(before + "EXPLAIN (FORMAT JSON) " + walks.plain(1, {}, counted=False), PARAMS)
             to_last_result(cursor)
             compiled[before] = "JIT" in cursor.fetchone()[0][0]
         cursor.execute("ROLLBACK")
