@@ -19,6 +19,7 @@ from urllib.parse import quote
 import psycopg2
 
 from tests import postgres
+from tests.postgres_programs import ServerError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -75,7 +76,7 @@ class PgBouncer:
     def __enter__(self) -> Self:
         program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), *PLACES]))
         if program is None:
-            raise postgres.ServerError("pgbouncer was not found: install it (Debian: pgbouncer)")
+            raise ServerError("pgbouncer was not found: install it (Debian: pgbouncer)")
         self._directory = directory = Path(tempfile.mkdtemp(prefix="jobsup-pgb-", dir="/tmp"))
         account = postgres._server_account()  # it refuses root, as the server does
         if account:
@@ -115,7 +116,7 @@ class PgBouncer:
                     return
             except psycopg2.OperationalError as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise postgres.ServerError(f"pgbouncer did not start: {error}\n{self.log()[-2000:]}") from error
+                    raise ServerError(f"pgbouncer did not start: {error}\n{self.log()[-2000:]}") from error
                 time.sleep(0.02)
 
     def _destroy(self) -> None:

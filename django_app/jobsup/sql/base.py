@@ -1,4 +1,4 @@
-"""What every vendor's statements offer, the rows that go in and out, and what is the same for all."""
+"""What every vendor's statements offer, and what is the same for all."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from jobsup.sql.rows import Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.transactions import insisting
 
 ANY_QUEUE = """
@@ -24,12 +25,6 @@ ANY_QUEUE = """
     SELECT name FROM queue WHERE name IS NOT NULL
 """
 """The names of all queues with ready jobs by one index probe each; DISTINCT would read the whole index."""
-
-LOADED = (
-    "id, task, queue, backend, priority, arguments, run_after, max_attempts, attempt, claimed_by, worker, status, "
-    "enqueued_at, started_at, last_attempted_at, finished_at, result, options, cancel_asked_at, awaited, ready_at, "
-    "ready_message, untold, uncounted"
-)
 
 HOLDERS = ("status IN (0, 1)", "status = 2 AND unique_running")
 """Who may have a unique key: a job that waits; one that runs has it only if it says so. Each has its own index."""
@@ -46,91 +41,6 @@ WAIT_LOOK_MAX_S = 0.25
 
 
 T = TypeVar("T")
-
-
-class NewRow(NamedTuple):
-    """A job to be inserted."""
-
-    task: str
-    queue: str
-    backend: str
-    priority: int
-    arguments: str
-    run_after: datetime | None
-    max_attempts: int | None
-    options: str | None = None
-    keep_s: int | None = None
-    unique_key: str | None = None
-    unique_running: bool = False
-    schedule: str | None = None
-    tick_at: datetime | None = None
-
-
-class LoadedRow(NamedTuple):
-    """A job as it stands in the database; the columns of `LOADED`."""
-
-    id: int
-    task: str
-    queue: str
-    backend: str
-    priority: int
-    arguments: str
-    run_after: datetime | None
-    max_attempts: int | None
-    attempt: int
-    claimed_by: int | None
-    worker: str
-    status: int
-    enqueued_at: datetime
-    started_at: datetime | None
-    last_attempted_at: datetime | None
-    finished_at: datetime | None
-    result: str | None
-    options: str | None = None
-    cancel_asked_at: datetime | None = None
-    awaited: bool = False
-    ready_at: datetime | None = None
-    ready_message: str | None = None
-    untold: bool = False
-    uncounted: int = 0
-
-
-class FinishRow(NamedTuple):
-    """The end of one attempt.
-
-    Args:
-        pk: the job.
-        attempt: the attempt that ends; the fence.
-        status: what the job becomes.
-        result: JSON of the result, None unless it was successful.
-        worker: who ran it.
-        started_ago_s: how long ago it began, in seconds; None if unknown.
-        ended_ago_s: how long ago it ended, in seconds.
-        delay_s: for a job that becomes scheduled: in how many seconds it is due.
-        left_behind: what it left to the next job, in words; None for nothing.
-        uncounted: 1 if the attempt does not count against the limit.
-        untold: whether the receivers of `task_finished` are still to be told, since no worker ended it.
-    """
-
-    pk: int
-    attempt: int
-    status: int
-    result: str | None
-    worker: str
-    started_ago_s: float | None
-    ended_ago_s: float
-    delay_s: float
-    left_behind: str | None = None
-    uncounted: int = 0
-    untold: bool = False
-
-
-class Finished(NamedTuple):
-    """An attempt whose end was accepted, with its times by the database's clock; those of a success may be left out."""
-
-    pk: int
-    started_at: datetime | None
-    ended_at: datetime | None
 
 
 class Statements(ABC):

@@ -14,8 +14,6 @@ from django.utils import timezone
 
 from jobsup.keep import DAY_S, Keep
 from jobsup.sql.base import Statements
-from jobsup.sql.mariadb import MariaDB
-from jobsup.sql.mariadb.base import marks
 
 
 class Step(NamedTuple):
@@ -134,6 +132,9 @@ def _sqlite(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, s
 
 
 def _mariadb(sql: Statements, place: int, keep: Keep, *, own: bool, look: bool, span: int, most: int) -> Found:
+    from jobsup.sql.mariadb import MariaDB
+    from jobsup.sql.mariadb.base import marks
+
     assert isinstance(sql, MariaDB)
     [(last, seen)] = sql.rows(_MY_SPAN, (place, span))
     if not seen:

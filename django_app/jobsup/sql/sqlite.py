@@ -17,9 +17,9 @@ from typing import Any
 from django.utils import timezone
 
 from jobsup.models import Status
-from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.files import State, identity, state
 from jobsup.sql.local import LocalWakeups
+from jobsup.sql.rows import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.wallclock import WallClock
 
 INSERT = """

@@ -20,10 +20,10 @@ from django.db import IntegrityError
 
 from jobsup.errors import JobsupError
 from jobsup.models import Status
-from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.mariadb.base import marks
 from jobsup.sql.mariadb.claims import Claims
 from jobsup.sql.mariadb.session import Session
+from jobsup.sql.rows import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.trouble import is_duplicate
 
 __all__ = ["MariaDB"]

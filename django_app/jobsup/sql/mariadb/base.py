@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from django.utils import timezone
 
-from jobsup.sql.base import LoadedRow, Statements
+from jobsup.sql.base import Statements
+from jobsup.sql.rows import LoadedRow
 
 TIMES = (
     "run_after", "enqueued_at", "started_at", "last_attempted_at", "finished_at", "cancel_asked_at", "ready_at"

@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from jobsup.sql.base import LOADED, Finished, FinishRow, LoadedRow, NewRow
 from jobsup.sql.postgresql import copying
 from jobsup.sql.postgresql.claims import Claims
 from jobsup.sql.postgresql.floors import Dues
 from jobsup.sql.postgresql.session import Session
 from jobsup.sql.postgresql.wakeups import HUSHED, WAKE
+from jobsup.sql.rows import LOADED, Finished, FinishRow, LoadedRow, NewRow
 
 __all__ = ["PostgreSQL"]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from jobsup.sql.base import NewRow, Statements
+from jobsup.sql.base import Statements
+from jobsup.sql.rows import NewRow
 
 # The ids are drawn before, since COPY returns nothing. MATERIALIZED: else the name is looked up for each of them.
 DRAW = """

@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 DEAD_MAX = 2_000
-"""Over so many dead entries a claim may walk; that takes about 1 ms."""
+"""Over so many dead entries a claim may walk, however few jobs it wants; that takes less than 1 ms."""
 
 DEAD_PER_KEY = 100
-"""And over so many for each job that it may take, which makes it some three times as long: 64 claimers that are at it
-at the same time leave up to 90 each, without any old transaction."""
+"""Over so many for each job that it wants it may walk, too, which makes it about half as long again: 64 claimers that
+are at it at the same time leave up to 90 for each job of a claim, without any old transaction."""
 
 DEAD_FEW = 500
 """With no more than so many behind the floors these are forgotten."""
